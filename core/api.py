@@ -1,0 +1,96 @@
+"""What plugin authors program against. Everything here is stable; docs/plugins.md is the guide.
+
+A plugin is found through an entry point of the group ``kube_router.plugins`` and built by its
+``kube_router_plugin(context)`` hook. Building does no I/O and needs no root. From then on the runner calls
+``reconcile`` whenever something the plugin ``needs`` has changed, never twice at once, and always with the whole
+state at hand: a plugin acts on what *is*, not on what happened.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import pluggy
+from prometheus_client import CollectorRegistry
+
+from kube_router.core.options import Option, Options
+from kube_router.core.view import Cause, ClusterView, Dirty, Line, Ref, Stored
+from kube_router.events.errors import ConfigError, KernelError, ObjectError, Problem
+from kube_router.events.model import Object
+from kube_router.events.resource import Normalized, Resource
+
+__all__ = [
+    "Cause",
+    "ClusterView",
+    "ConfigError",
+    "Context",
+    "Dirty",
+    "KernelError",
+    "Line",
+    "Normalized",
+    "ObjectError",
+    "Option",
+    "Options",
+    "Plugin",
+    "Problem",
+    "Receipt",
+    "Ref",
+    "Resource",
+    "Stored",
+    "hookimpl",
+]
+
+PROJECT = "kube_router"
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What one reconcile did.
+
+    ``changes`` counts kernel writes by what they were; ``problems`` are *all* that stand now.
+    """
+
+    changes: Mapping[str, int] = field(default_factory=dict)
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the agent gives a plugin.
+
+    ``run`` runs a blocking call in the plugin's own worker thread and returns its result; a call that hangs costs the
+    plugin its thread, not the agent its loop. ``fenced`` tells code in such a thread that it was given up: a long loop
+    of kernel writes asks before each batch. ``secret`` returns the plaintext of a redacted value while it is known.
+    Offline (``kr replay``) ``run`` and ``secret`` are not to be called.
+    """
+
+    node: str
+    options: Options
+    metrics: CollectorRegistry
+    run: Callable[..., Awaitable[Any]]
+    fenced: Callable[[], bool] = lambda: False
+    secret: Callable[[str], str | None] = lambda digest: None
+
+
+@runtime_checkable
+class Plugin(Protocol):
+    """The runtime contract."""
+
+    name: str
+    needs: frozenset[type[Object]]
+
+    async def reconcile(self, view: ClusterView, dirty: Dirty) -> Receipt:
+        """Make the kernel hold what ``view`` wants.
+
+        Raise to be called again, with everything dirty, after a back-off.
+        """
+        ...
+
+    async def cleanup(self) -> None:
+        """Remove from the kernel all that is ours and only that (``kr cleanup``)."""
+        ...
+
+    def render(self, view: ClusterView) -> Iterable[Line]:
+        """Return what the kernel would hold: pure, offline, without root (``kr replay --plan``)."""
+        ...

@@ -1,0 +1,140 @@
+"""The journal's vocabulary: one record per line, in the order in which the node learned of things.
+
+``seg``     head of a segment or snapshot: schema, cluster, node, boot, agent version and its options, rv per resource
+``put``     an object is now like this             ``del``   an object is gone
+``rv``      the stream of a resource has reached this resourceVersion (bookmark, or changes that mean nothing to us)
+``sync``    the source has confirmed the full list of a resource
+``note``    a debugging mark                       ``receipt``  what a plugin changed in the kernel, and how long
+``end``     last line of a complete snapshot
+
+A ``put`` holds the typed object of its resource; which type, the catalogue says (events/resource.py), so third parties'
+kinds are journaled like ours. An object whose resource is not in the catalogue stays raw and is carried along.
+
+Schema: ``SCHEMA`` is written in each segment head. A reader upcasts older schemas record by record (``upcast``) and
+stops at a newer one.
+"""
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+from msgspec import Raw, Struct
+
+from kube_router.events.model import Object
+
+SCHEMA = 1
+
+
+class Record(Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag_field="op"):
+    """``seq`` counts from 1 without a gap and is never reused; ``t`` is Unix time in milliseconds."""
+
+    seq: int
+    t: int
+
+
+class Segment(Record, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="seg"):
+    """Takes no number of its own: ``seq`` is that of the first record that follows."""
+
+    v: int
+    cluster: str = ""
+    node: str = ""
+    boot: str = ""
+    agent: str = ""
+    options: Mapping[str, str] = {}
+    rv: Mapping[str, str] = {}
+    synced: tuple[str, ...] = ()  # resources with a ``sync`` before this point
+
+
+class Put(Record, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="put"):
+    """``trigger_ms``: a slice's last-change-trigger-time (Unix ms); it is no part of the object's value."""
+
+    r: str
+    key: str
+    rv: str = ""
+    trigger_ms: int = 0
+    obj: Object | Raw
+
+
+class Delete(Record, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="del"):
+    r: str
+    key: str
+    rv: str = ""
+
+
+class Advance(Record, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="rv"):
+    r: str
+    rv: str
+
+
+class Sync(Record, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="sync"):
+    """``why``: initial | resume | expired | rewind | periodic."""
+
+    r: str
+    rv: str = ""
+    n: int = 0
+    why: str = "initial"
+
+
+class Note(Record, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="note"):
+    """``about`` names who speaks: a plugin, a source, the agent."""
+
+    about: str
+    text: str
+
+
+class ReceiptRecord(Record, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="receipt"):
+    """``upto``: the seq of the state that was reconciled; ``changes``: kernel writes by what they were, in words."""
+
+    plugin: str
+    upto: int
+    took_ms: float
+    changes: Mapping[str, int] = {}
+    problems: tuple[str, ...] = ()
+
+
+class End(Record, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="end"):
+    n: int
+
+
+Change = Put | Delete | Advance | Sync | Note | ReceiptRecord
+AnyRecord = Segment | Change | End
+
+
+class _WirePut(Record, frozen=True, gc=False, kw_only=True, tag="put"):
+    """How a ``put`` is read: the object waits for its type."""
+
+    r: str
+    key: str
+    rv: str = ""
+    trigger_ms: int = 0
+    obj: Raw
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Segment | _WirePut | Delete | Advance | Sync | Note | ReceiptRecord | End)
+
+ObjectDecoder = Callable[[Raw], Object]
+
+
+def encode(record: AnyRecord) -> bytes:
+    """Return the record as one line of JSON, without the LF."""
+    return _encoder.encode(record)
+
+
+def decode(line: bytes | memoryview, objects: Mapping[str, ObjectDecoder]) -> AnyRecord:
+    """Return the record that ``encode`` wrote; ``objects`` decodes by resource.
+
+    Raises msgspec.DecodeError (a ValueError) for what is no record of this schema.
+    """
+    record: Segment | _WirePut | Delete | Advance | Sync | Note | ReceiptRecord | End = _decoder.decode(line)
+    if not isinstance(record, _WirePut):
+        return record
+    decode_object = objects.get(record.r)
+    return Put(
+        seq=record.seq,
+        t=record.t,
+        r=record.r,
+        key=record.key,
+        rv=record.rv,
+        trigger_ms=record.trigger_ms,
+        obj=record.obj.copy() if decode_object is None else decode_object(record.obj),
+    )

@@ -1,0 +1,1 @@
+"""Where events come from: the API server, a folder of manifests, a journal."""

@@ -1,0 +1,1 @@
+"""The built-in plugins. Each owns one kernel subsystem and has the same rooms; none imports another."""

@@ -1,0 +1,1 @@
+"""The service proxy: Kubernetes Services as IPVS virtual services."""
