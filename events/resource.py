@@ -1,7 +1,8 @@
 """The catalogue: which Kubernetes resources there are, where the API serves them and how they become our models.
 
 A ``Resource`` ties the journal's short name (``services``) to the API's path, the model and the normalizer. The six
-built-in ones are in events/normalize.py (``BUILTIN``); third parties add theirs through the hook ``kube_router_resources``.
+built-in ones are in events/normalize.py (``BUILTIN``); third parties add theirs through the hook
+``kube_router_resources``.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -34,9 +34,9 @@ class Server(NamedTuple):
 class Settings(NamedTuple):
     """A virtual service's settings.
 
-    ``flags`` are the IP_VS_SVC_F_* bits of linux/ip_vs.h without HASHED, which is the kernel's own. ``timeout_s`` counts
-    only with PERSISTENT. ``netmask`` is 0 for the full mask (all 32 or 128 bits), else the kernel's number: for IPv4 the
-    mask as an integer in host order, for IPv6 the prefix length.
+    ``flags`` are the IP_VS_SVC_F_* bits of linux/ip_vs.h without HASHED, which is the kernel's own. ``timeout_s``
+    counts only with PERSISTENT. ``netmask`` is 0 for the full mask (all 32 or 128 bits), else the kernel's number: for
+    IPv4 the mask as an integer in host order, for IPv6 the prefix length.
     """
 
     scheduler: str = "rr"
@@ -45,11 +45,14 @@ class Settings(NamedTuple):
     netmask: int = 0
 
 
+ROUND_ROBIN = Settings()
+
+
 @dataclass(frozen=True, slots=True)
 class VirtualService:
     """One virtual service with its real servers."""
 
-    settings: Settings = Settings()
+    settings: Settings = ROUND_ROBIN
     servers: Mapping[ServerId, Server] = field(default_factory=dict)
 
 
@@ -65,13 +68,16 @@ class Masquerade(NamedTuple):
     everything: bool = False
 
 
+ALL_TRAFFIC = Masquerade()
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """All that the kernel should hold. ``addresses``: service address → the node's own address, "" where unknown."""
 
     services: Mapping[ServiceId, VirtualService] = field(default_factory=dict)
     addresses: Mapping[str, str] = field(default_factory=dict)
-    masquerade: Masquerade = Masquerade()
+    masquerade: Masquerade = ALL_TRAFFIC
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +86,7 @@ class Actual:
 
     ``services`` are all of IPVS, ``owned`` the content of our set: a service that is not in it is foreign.
     ``addresses`` are those on kube-dummy-if with the source address of their local route, "" without one.
-    ``table`` is the text of the rules in our nftables table as last written by us (a stamp), "" where there is no table.
+    ``table`` is the stamp of the rules in our nftables table (render.stamp), "" where there is no table.
     """
 
     services: Mapping[ServiceId, VirtualService] = field(default_factory=dict)
