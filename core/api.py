@@ -48,11 +48,13 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 class Receipt:
     """What one reconcile did.
 
-    ``changes`` counts kernel writes by what they were; ``problems`` are *all* that stand now.
+    ``changes`` counts kernel writes by what they were; ``problems`` are *all* that stand now. ``failed`` says in words
+    what the kernel refused: the rest was done, and the plugin is called again after a back-off with everything dirty.
     """
 
     changes: Mapping[str, int] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
+    failed: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,13 @@ class Context:
 
 @runtime_checkable
 class Plugin(Protocol):
-    """The runtime contract."""
+    """The runtime contract.
+
+    Three more attributes are looked for and may be missing: ``resync_s`` (seconds after which everything is compared
+    again although nothing happened; 300), ``deadline_s`` (how long a reconcile may take before it is given up; 60) and
+    ``async watch(changed)``, which runs beside and calls ``changed()`` when somebody else has changed what is ours in
+    the kernel.
+    """
 
     name: str
     needs: frozenset[type[Object]]

@@ -49,7 +49,7 @@ class Intake:
             self._new_cluster(cluster)
             self._seen_rv.clear()
             self.live.clear()
-            self.log.wake()
+            self.log.reset()
 
     def current(self, resource: str) -> Mapping[str, Stored]:
         return self.state.known(resource)

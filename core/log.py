@@ -50,6 +50,12 @@ class Log:
         self._wake.set()
         self._wake = anyio.Event()
 
+    def reset(self) -> None:
+        """Put every reader behind: nothing they knew holds any more, they have to look at everything."""
+        self._base = self.head + 1
+        self._entries.clear()
+        self.wake()
+
     async def wait(self) -> None:
         """Return at the next ``wake``."""
         await self._wake.wait()

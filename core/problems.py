@@ -32,6 +32,10 @@ class Problems:
         else:
             self._by_place.pop(where, None)
 
+    def at(self, where: str) -> tuple[Problem, ...]:
+        """Return the problems of one place."""
+        return self._by_place.get(where, ())
+
     def __iter__(self) -> Iterator[Problem]:
         for where in sorted(self._by_place):
             yield from self._by_place[where]

@@ -57,7 +57,7 @@ class VirtualService:
 
 
 class Masquerade(NamedTuple):
-    """When service traffic is source-translated on its way out, per family (kube-router.md §2.7).
+    """When service traffic is source-translated on its way out, per family.
 
     Neither end in ``pod_cidrs`` → translated to ``node_ips`` of the family, or, where the node's address is not known,
     to that of the interface it leaves by. Without any pod CIDR of a family, or with ``everything``, all of it is.
@@ -80,19 +80,21 @@ class Wanted:
     masquerade: Masquerade = ALL_TRAFFIC
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Actual:
-    """What the kernel holds.
+    """What the kernel holds: observed at first, then carried along by ``plan.carry_out``.
 
-    ``services`` are all of IPVS, ``owned`` the content of our set: a service that is not in it is foreign.
-    ``addresses`` are those on kube-dummy-if with the source address of their local route, "" without one.
-    ``table`` is the stamp of the rules in our nftables table (render.stamp), "" where there is no table.
+    ``services`` are all of IPVS, ``owned`` the content of our set: a service that is not in it is foreign, unless it is
+    one of the ``leftovers``, which kube-router (Go) made. ``addresses`` are those on kube-dummy-if with the source
+    address of their local route, "" without one. ``table`` is the stamp of the rules in our nftables table
+    (``render.stamp``), "" where there is no table.
     """
 
-    services: Mapping[ServiceId, VirtualService] = field(default_factory=dict)
-    owned: frozenset[ServiceId] = frozenset()
-    addresses: Mapping[str, str] = field(default_factory=dict)
+    services: dict[ServiceId, VirtualService] = field(default_factory=dict)
+    owned: set[ServiceId] = field(default_factory=set)
+    addresses: dict[str, str] = field(default_factory=dict)
     table: str = ""
+    leftovers: frozenset[ServiceId] = frozenset()
 
 
 # -- steps: what a plan is made of, applied in order -------------------------------------------------------------------

@@ -1,0 +1,57 @@
+"""The agent's own metrics. Plugins register theirs in the registry of their context; names follow kube-router's."""
+
+from collections.abc import Callable, Iterable, Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+PREFIX = "kube_router_"
+# From the 50 ms debounce to the 30 s of a back-off: where a change is late, one wants to know by how much.
+SECONDS = (0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+
+class Metrics:
+    """All metrics of the core, in a registry of their own."""
+
+    def __init__(self, *, version: str) -> None:
+        self.registry = CollectorRegistry()
+
+        def histogram(name: str, text: str) -> Histogram:
+            return Histogram(PREFIX + name, text, ["plugin"], registry=self.registry, buckets=SECONDS)
+
+        def counter(name: str, text: str, labels: Iterable[str]) -> Counter:
+            return Counter(PREFIX + name, text, list(labels), registry=self.registry)
+
+        def gauge(name: str, text: str) -> Gauge:
+            return Gauge(PREFIX + name, text, registry=self.registry)
+
+        self.convergence = histogram(
+            "convergence_seconds",
+            "From a change in the cluster (its trigger time, else its arrival) to the kernel's ack",
+        )
+        self.reconcile = histogram("reconcile_seconds", "Duration of one reconcile")
+        self.failures = counter(
+            "reconcile_failures_total", "Reconciles that raised or missed their deadline", ["plugin"]
+        )
+        self.restarts = counter("plugin_restarts_total", "Times a plugin was built anew", ["plugin"])
+        self.writes = counter("kernel_writes_total", "Kernel writes by what they were", ["plugin", "what"])
+        self.loop_lag = gauge("loop_lag_seconds", "How late the event loop last was")
+        self.problems = gauge("problems", "Objects, files and peers that have something wrong now")
+        self.journal_size = gauge("journal_size_bytes", "Size of the journal on disk")
+        self.journal_lag = gauge("journal_lag_records", "Records written but not yet known to be on disk")
+        self.journal_seq = gauge("journal_seq", "Number of the last record")
+        self.journal_stopped = gauge("journal_stopped", "1 while journaling had to stop (disk full or failing)")
+        build = Gauge(PREFIX + "build_info", "Version", ["goversion", "version"], registry=self.registry)
+        build.labels(goversion="", version=version).set(1)
+
+
+class Combined(Collector):
+    """Collects several registries as one: a plugin's is replaced when the plugin is built anew."""
+
+    def __init__(self, registries: Callable[[], Iterable[CollectorRegistry]]) -> None:
+        self._registries = registries
+
+    def collect(self) -> Iterator[Metric]:
+        for registry in self._registries():
+            yield from registry.collect()
