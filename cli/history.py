@@ -1,0 +1,91 @@
+"""The history of a node in words: one entry per record (pure).
+
+What changed is told against the state before the record, so records are told and folded in order (``tell``, then
+``State.apply``). Bookmarks (``rv``) say nothing about the cluster and are told only on demand; a segment's head is
+told where it begins the history or where something in it differs from the head before.
+"""
+
+from dataclasses import dataclass
+
+from kube_router.cli.changes import changes
+from kube_router.core.state import State
+from kube_router.events.event import Advance, AnyRecord, Delete, End, Note, Put, ReceiptRecord, Segment, Sync
+
+SYNC_WORDS = {
+    "initial": "full list confirmed",
+    "resume": "stream resumed, what was known is current",
+    "expired": "full list confirmed after the stream had expired",
+    "rewind": "full list confirmed after the cluster's state had been rewound",
+    "periodic": "full list confirmed again",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of history. ``kind`` and ``key`` name an object; for what concerns none, who speaks and ""."""
+
+    t: int
+    seq: int
+    op: str
+    kind: str
+    key: str
+    what: tuple[str, ...]
+
+
+def tell(state: State, record: AnyRecord, *, head: Segment | None = None, everything: bool = False) -> Entry | None:
+    """Return the entry of a record that is about to be folded into ``state``, None for what is not worth one.
+
+    ``head`` is the head of the segment before, for a ``seg`` record.
+    """
+    if isinstance(record, (Put, Delete)):
+        before = state.known(record.r).get(record.key)
+        after = record.obj if isinstance(record, Put) else None
+        told = changes(before.obj if before else None, after)
+        return _entry(record, "put" if isinstance(record, Put) else "del", kind_of(state, record.r), record.key, told)
+    if isinstance(record, Sync):
+        words = SYNC_WORDS.get(record.why, f"full list confirmed ({record.why})")
+        counted = (f"{record.n} objects",) if record.n else ()
+        return _entry(record, "sync", kind_of(state, record.r), "", (words, *counted))
+    if isinstance(record, Note):
+        return _entry(record, "note", record.about, "", (record.text,))
+    if isinstance(record, ReceiptRecord):
+        return _entry(record, "receipt", record.plugin, "", _receipt(record))
+    if isinstance(record, Segment):
+        told = _head(record, head)
+        return _entry(record, "seg", "journal", "", told) if told or everything else None
+    if isinstance(record, Advance) and everything:
+        position = record.rv or "unknown, a full list begins"
+        return _entry(record, "rv", kind_of(state, record.r), "", (f"stream position {position}",))
+    return None
+
+
+def kind_of(state: State, resource: str) -> str:
+    """Return the kind as manifests write it; the resource's name for one this version does not know."""
+    return state.catalogue.by_name(resource).kind if resource in state.catalogue else resource
+
+
+def _entry(record: AnyRecord, op: str, kind: str, key: str, what: tuple[str, ...]) -> Entry:
+    assert not isinstance(record, End)  # the end of a snapshot is no history
+    return Entry(record.t, record.seq, op, kind, key, what)
+
+
+def _receipt(receipt: ReceiptRecord) -> tuple[str, ...]:
+    done = ", ".join(f"{count} {what}" for what, count in receipt.changes.items()) or "no change"
+    problems = tuple(f"problem: {problem}" for problem in receipt.problems)
+    return (f"state {receipt.upto} applied in {receipt.took_ms:.1f} ms: {done}", *problems)
+
+
+def _head(head: Segment, before: Segment | None) -> tuple[str, ...]:
+    """Return what a segment's head says that the one before did not."""
+    said = (
+        ("node", head.node, before.node if before else ""),
+        ("cluster", head.cluster, before.cluster if before else ""),
+        ("agent", head.agent, before.agent if before else ""),
+        ("boot", head.boot, before.boot if before else ""),
+        ("options", _options(head), _options(before) if before else ""),
+    )
+    return tuple(f"{name} {new or 'none'}" for name, new, old in said if new != old)
+
+
+def _options(head: Segment) -> str:
+    return " ".join(f"--{name}={text}" for name, text in sorted(head.options.items()))
