@@ -88,9 +88,10 @@ class Intake:
         for key in sorted(set(known) - keys):
             self.problems.set(f"{resource}/{key}", ())
             changes.append(Delete(seq=seq + 2 + len(changes), t=t, r=resource, key=key))
-        mark = Advance(seq=seq + 1, t=t, r=resource, rv="")
-        sync = Sync(seq=seq + 2 + len(changes), t=t, r=resource, rv=rv, n=len(keys), why=why)
-        self._record([mark, *changes, sync])
+        if changes:
+            changes.insert(0, Advance(seq=seq + 1, t=t, r=resource, rv=""))
+        sync = Sync(seq=seq + 1 + len(changes), t=t, r=resource, rv=rv, n=len(keys), why=why)
+        self._record([*changes, sync])
         self._confirmed(resource)
 
     def confirm(self, resource: str, rv: str) -> None:

@@ -63,14 +63,12 @@ class Registry:
             raise ConfigError(f"plugin {name} ({origin}): {error}; see docs/plugins.md for the hooks") from error
         self.found.append(Found(name, origin))
 
-    def options(self) -> Sequence[Option]:
-        """Return the options of all plugins. ConfigError if two define the same."""
-        options: list[Option] = [option for some in self._manager.hook.kube_router_options() for option in some]
-        names = [option.name for option in options]
-        for name in names:
-            if names.count(name) > 1:
-                raise ConfigError(f"option --{name} is defined by two plugins; disable or uninstall one of them")
-        return options
+    def options(self) -> dict[str, Sequence[Option]]:
+        """Return the options that each usable plugin brings, by the plugin's name."""
+        brought: dict[str, Sequence[Option]] = {name: () for name in self.names}
+        for implementation in self._manager.hook.kube_router_options.get_hookimpls():
+            brought[implementation.plugin_name] = tuple(implementation.function())
+        return brought
 
     def catalogue(self) -> Catalogue:
         """Return the built-in kinds and those that plugins bring. ConfigError if two bring the same."""
@@ -93,7 +91,7 @@ class Registry:
         if module is None:
             known = ", ".join(self.names) or "none"
             raise ConfigError(f"there is no plugin {name!r}; installed and usable: {known}")
-        others = [other for other in self._manager.get_plugins() if other is not module]
+        others = self._manager.get_plugins() - {module}
         built = self._manager.subset_hook_caller("kube_router_plugin", others)(context=context)
         if len(built) != 1 or not isinstance(built[0], Plugin):
             got = type(built[0]).__name__ if built else "nothing"

@@ -98,8 +98,7 @@ class Runner:
         """Run until cancelled or told to stop. Raises Hopeless."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._watch)
-            while await self._until_due():
-                await self._attempt()
+            await self._attempts()
             tasks.cancel_scope.cancel()
 
     def stop(self) -> None:
@@ -122,6 +121,10 @@ class Runner:
             "last_error": self.last_error,
             "backoff_s": round(self.backoff_s, 1),
         }
+
+    async def _attempts(self) -> None:
+        while await self._until_due():
+            await self._attempt()
 
     # -- waiting -------------------------------------------------------------------------------------------------------
 
