@@ -70,6 +70,8 @@ class Masquerade(NamedTuple):
 
 ALL_TRAFFIC = Masquerade()
 
+NO_ROUTE = "none"  # in Actual.addresses, for an address without any local route; "" is the one the kernel makes itself
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:

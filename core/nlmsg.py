@@ -1,0 +1,125 @@
+"""Netlink messages and attributes as bytes: packed for ``core/netlink.py``, read from what the kernel answers (pure).
+
+A netlink message is a header (length, type, flags, sequence number, port), a header of its family (``genlmsghdr``,
+``rtmsg``, ``nfgenmsg``) and a run of attributes, each of them a length, a type and a value padded to four bytes; a
+nested attribute's value is such a run again. Numbers are in the machine's byte order unless a family says otherwise;
+``struct``'s ``=`` is that order without the compiler's padding.
+
+Sequence numbers and acknowledgement belong to the socket: a message packed here carries neither.
+"""
+
+import struct
+
+NLM_F_REQUEST, NLM_F_MULTI, NLM_F_ACK, NLM_F_DUMP_INTR = 0x1, 0x2, 0x4, 0x10
+NLM_F_CAPPED, NLM_F_ACK_TLVS = 0x100, 0x200
+NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE = 0x100, 0x200, 0x400
+NLM_F_DUMP = 0x300
+NLMSG_NOOP, NLMSG_ERROR, NLMSG_DONE, NLMSG_OVERRUN = 1, 2, 3, 4
+NLA_TYPE_MASK, NLA_F_NESTED = 0x3FFF, 0x8000
+
+AF_INET, AF_INET6 = 2, 10
+
+HEADER = struct.Struct("=IHHII")
+ATTR = struct.Struct("=HH")
+GENL = struct.Struct("=BBH")
+U8, U16, U32, U64 = struct.Struct("=B"), struct.Struct("=H"), struct.Struct("=I"), struct.Struct("=Q")
+
+Attrs = dict[int, memoryview]
+
+
+class Malformed(ValueError):
+    """Bytes that are no netlink message or attribute."""
+
+
+def message(kind: int, flags: int, *parts: bytes) -> bytes:
+    """Return a request of this type, its parts being the family's header and the attributes."""
+    body = b"".join(parts)
+    return HEADER.pack(HEADER.size + len(body), kind, flags | NLM_F_REQUEST, 0, 0) + body
+
+
+def attr(kind: int, value: bytes) -> bytes:
+    """Return one attribute, padded to four bytes."""
+    return ATTR.pack(ATTR.size + len(value), kind) + value + bytes(-len(value) % 4)
+
+
+def nested(kind: int, *attributes: bytes) -> bytes:
+    """Return an attribute that holds attributes."""
+    return attr(kind | NLA_F_NESTED, b"".join(attributes))
+
+
+def u16(kind: int, value: int) -> bytes:
+    return attr(kind, U16.pack(value))
+
+
+def u32(kind: int, value: int) -> bytes:
+    return attr(kind, U32.pack(value))
+
+
+def be32(kind: int, value: int) -> bytes:
+    """Return an attribute in network byte order, as netfilter's families want it."""
+    return attr(kind, value.to_bytes(4, "big"))
+
+
+def text(kind: int, value: str) -> bytes:
+    """Return a NUL-terminated string attribute."""
+    return attr(kind, value.encode() + b"\0")
+
+
+def attributes(data: memoryview, offset: int = 0) -> Attrs:
+    """Return the attributes from ``offset`` on, by type; of a repeated type the last, as the kernel takes it.
+
+    Raises ``Malformed`` where a length leaves the data.
+    """
+    found: Attrs = {}
+    end = len(data)
+    while offset + 4 <= end:
+        length, kind = ATTR.unpack_from(data, offset)
+        if length < 4 or offset + length > end:
+            raise Malformed(f"attribute {kind & NLA_TYPE_MASK} says {length} bytes of {end - offset}")
+        found[kind & NLA_TYPE_MASK] = data[offset + 4 : offset + length]
+        offset += length + 3 & ~3
+    return found
+
+
+def values(data: memoryview, kind: int) -> list[memoryview]:
+    """Return the values of a repeated attribute, in order. Raises ``Malformed`` as ``attributes`` does."""
+    found = []
+    offset, end = 0, len(data)
+    while offset + 4 <= end:
+        length, got = ATTR.unpack_from(data, offset)
+        if length < 4 or offset + length > end:
+            raise Malformed(f"attribute {got & NLA_TYPE_MASK} says {length} bytes of {end - offset}")
+        if got & NLA_TYPE_MASK == kind:
+            found.append(data[offset + 4 : offset + length])
+        offset += length + 3 & ~3
+    return found
+
+
+def string(value: memoryview) -> str:
+    """Return a string attribute's text; bytes that are no UTF-8 become U+FFFD."""
+    return bytes(value).rstrip(b"\0").decode(errors="replace")
+
+
+def number(value: memoryview) -> int:
+    """Return an attribute in the machine's byte order as a number, whatever its width."""
+    size = len(value)
+    packed = {4: U32, 2: U16, 1: U8, 8: U64}.get(size)
+    if packed is None:
+        raise Malformed(f"a number of {size} bytes")
+    return int(packed.unpack(value)[0])
+
+
+def split(data: memoryview) -> list[tuple[int, int, int, memoryview]]:
+    """Return (type, flags, seq, payload) of each message of one datagram.
+
+    Raises ``Malformed`` where a length leaves the data.
+    """
+    messages = []
+    offset, end = 0, len(data)
+    while offset + 16 <= end:
+        length, kind, flags, seq, _ = HEADER.unpack_from(data, offset)
+        if length < 16 or offset + length > end:
+            raise Malformed(f"message {kind} says {length} bytes of {end - offset}")
+        messages.append((kind, flags, seq, data[offset + 16 : offset + length]))
+        offset += length + 3 & ~3
+    return messages

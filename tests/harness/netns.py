@@ -1,0 +1,47 @@
+"""A network namespace of its own for a piece of a test, in a thread of its own.
+
+Programs started from that thread run in the namespace too, and /proc/sys/net is the namespace's.
+"""
+
+import ctypes
+import os
+import subprocess
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+CLONE_NEWNET = 0x40000000
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def run_in_new(body: Callable[[], T], *, timeout_s: float = 300) -> T:
+    """Return what ``body`` returns, run in a new network namespace with its loopback up; raise what it raises."""
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    def inside() -> None:
+        try:
+            if _libc.unshare(CLONE_NEWNET):
+                raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+            sh("ip link set lo up")
+            results.append(body())
+        except BaseException as e:  # noqa: BLE001 (it is raised again where the test waits)
+            errors.append(e)
+
+    thread = threading.Thread(target=inside, daemon=True)
+    thread.start()
+    thread.join(timeout_s)
+    if thread.is_alive():
+        raise TimeoutError(f"not done after {timeout_s} s")
+    if errors:
+        raise errors[0]
+    return results[0]
+
+
+def sh(command: str, *, stdin: str | None = None) -> str:
+    """Return the standard output of a shell command, which must succeed."""
+    done = subprocess.run(["/bin/sh", "-ec", command], capture_output=True, text=True, input=stdin, timeout=120)
+    if done.returncode:
+        raise AssertionError(f"{command!r} ended with {done.returncode}: {done.stderr or done.stdout}")
+    return done.stdout
