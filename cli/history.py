@@ -32,19 +32,29 @@ class Entry:
     what: tuple[str, ...]
 
 
-def tell(state: State, record: AnyRecord, *, head: Segment | None = None, everything: bool = False) -> Entry | None:
+def tell(
+    state: State,
+    record: AnyRecord,
+    *,
+    head: Segment | None = None,
+    everything: bool = False,
+    complete: bool = True,
+) -> Entry | None:
     """Return the entry of a record that is about to be folded into ``state``, None for what is not worth one.
 
-    ``head`` is the head of the segment before, for a ``seg`` record.
+    ``head`` is the head of the segment before, for a ``seg`` record. Where the state is not ``complete`` an object that
+    is not in it may have been there before.
     """
     if isinstance(record, (Put, Delete)):
         before = state.known(record.r).get(record.key)
         after = record.obj if isinstance(record, Put) else None
         told = changes(before.obj if before else None, after)
+        if not complete and told[0] == "added":
+            told = ("first seen", *told[1:])
         return _entry(record, "put" if isinstance(record, Put) else "del", kind_of(state, record.r), record.key, told)
     if isinstance(record, Sync):
         words = SYNC_WORDS.get(record.why, f"full list confirmed ({record.why})")
-        counted = (f"{record.n} objects",) if record.n else ()
+        counted = (f"{record.n} object{'s' if record.n > 1 else ''}",) if record.n else ()
         return _entry(record, "sync", kind_of(state, record.r), "", (words, *counted))
     if isinstance(record, Note):
         return _entry(record, "note", record.about, "", (record.text,))

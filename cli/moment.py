@@ -73,6 +73,9 @@ class SeqRange(NamedTuple):
         return isinstance(seq, int) and self.first <= seq <= self.last
 
 
+ALL_SEQS = SeqRange()
+
+
 def parse_moment(text: str) -> Moment:
     """Return the moment a text means. ConfigError for what is none."""
     if _SEQ.fullmatch(text):

@@ -1,0 +1,37 @@
+"""``kr journal export``: a node's journal as one file to hand over, for example with a bug report."""
+
+from pathlib import Path
+
+import click
+
+from kube_router.cli.output import complain
+from kube_router.core.agent_options import AGENT
+from kube_router.events.errors import ConfigError
+from kube_router.events.export import export as export_journal
+
+DEFAULT_FOLDER = next(str(option.default) for option in AGENT if option.name == "journal-dir")
+
+
+@click.group()
+def journal() -> None:
+    """Hand over a journal as one file."""
+
+
+@journal.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--journal-dir", default=DEFAULT_FOLDER, envvar="KR_JOURNAL_DIR", show_default=True)
+def export(file: Path, journal_dir: str) -> int:
+    """Write the newest snapshot and all records after it to FILE.
+
+    The agent may be running. The file holds no secret, but it does hold names, addresses and labels of the cluster.
+    Look at it with kr replay FILE. Exit 1 if the journal is damaged and FILE ends before the damage.
+    """
+    try:
+        exported = export_journal(Path(journal_dir), file)
+    except OSError as error:
+        raise ConfigError(f"cannot export {journal_dir} to {file}: {error.strerror}") from error
+    print(f"{file}: {exported.records} records up to seq {exported.last_seq}, {exported.size_bytes} bytes")
+    if exported.damage:
+        complain(f"{exported.damage}; what follows was left out")
+        return 1
+    return 0

@@ -1,0 +1,71 @@
+"""What ``kr replay`` reads: a journal's folder, one of its files, stdin, manifests. Which one it is, is looked at.
+
+A source is read anew for each question (its end, two moments to compare), so what comes on stdin is kept.
+"""
+
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+from kube_router.events.errors import ConfigError
+from kube_router.events.event import AnyRecord
+from kube_router.events.reading import Damage, follow, read
+from kube_router.events.resource import Catalogue
+from kube_router.events.segment import listing
+
+FOLLOW_S = 0.2
+
+Records = Iterator[AnyRecord | Damage | None]
+_line_begins = re.compile(rb"[0-9a-f]{8} \{").match
+_is_journal_name = re.compile(r".*\.(log|snap)(\.(torn|bad|aside)(\.[0-9]+)?)?").fullmatch
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """``records`` begins at the beginning each time; it yields None while a followed source has nothing new."""
+
+    name: str
+    records: Callable[[], Records]
+
+
+def open_source(name: str, catalogue: Catalogue, *, live: bool = False) -> Source:
+    """Return the source. ConfigError for what cannot be read or is neither journal nor manifests."""
+    if name == "-":
+        return _stdin(catalogue, live=live)
+    path = Path(name)
+    try:
+        is_journal = _is_journal(path)
+    except OSError as error:
+        hint = "; a journal is its owner's (root)" if isinstance(error, PermissionError) else ""
+        raise ConfigError(f"{name}: {error.strerror}{hint}") from None
+    if not is_journal:
+        raise ConfigError(f"{name}: holds no journal")
+    if live:
+        return Source(name, lambda: _patiently(follow(path, catalogue.decoders, salvage=True)))
+    return Source(name, lambda: read(path, catalogue.decoders, salvage=True))
+
+
+def _is_journal(path: Path) -> bool:
+    if path.is_dir():
+        return bool(listing(path).files)
+    with path.open("rb") as file:
+        return bool(_line_begins(file.read(16))) or _is_journal_name(path.name) is not None
+
+
+def _patiently(records: Records) -> Records:
+    """Wait a little wherever there is nothing new."""
+    for record in records:
+        yield record
+        if record is None:
+            time.sleep(FOLLOW_S)
+
+
+def _stdin(catalogue: Catalogue, *, live: bool) -> Source:
+    if live:
+        return Source("-", lambda: read(sys.stdin.buffer, catalogue.decoders, salvage=True))
+    content = sys.stdin.buffer.read()
+    return Source("-", lambda: read(BytesIO(content), catalogue.decoders, salvage=True))
