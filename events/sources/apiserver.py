@@ -39,6 +39,7 @@ KEEPALIVE_PROBES = 3
 USER_TIMEOUT_MS = 30_000
 READ_BUFFER_BYTES = 256 << 10
 REFUSAL_BYTES_MAX = 64 << 10
+CLOSE_S = 2.0
 _TLS_ERRORS = (ssl.SSLError, aiohttp.ClientSSLError)
 
 
@@ -175,7 +176,8 @@ class ApiServer:
 
 
 async def _close(client: _Client) -> None:
-    await client.api.close()
+    with anyio.move_on_after(CLOSE_S, shield=True):
+        await client.api.close()
 
 
 def _tls_context(configuration: Any) -> ssl.SSLContext:

@@ -12,6 +12,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import anyio
+import anyio.lowlevel
 from msgspec import Raw
 
 from kube_router.events.errors import ConfigError, KubeRouterError, PeerError, Problem
@@ -131,6 +132,8 @@ class Reflector:
     def _confirm(self) -> None:
         self.course.confirmed()
         self._sink.confirm(self._resource.name, self.course.rv)
+        self._well()
+        self._changed_state("connected", "")
         logger.info(f"resumed resource={self._resource.name} rv={self.course.rv}")
 
     async def _sync(self, why: str) -> None:
@@ -177,7 +180,7 @@ class Reflector:
 
     async def _read_streamed_list(self, chunks: AsyncIterator[bytes], splitter: LineSplitter, why: str) -> list[bytes]:
         """Hand over the list once its end has come; return the lines behind it."""
-        listing = Listing()
+        listing = Listing(self._timing.list_objects_max)
         while True:
             with anyio.fail_after(self._timing.list_stall_s):
                 chunk = await anext(chunks, None)
@@ -196,9 +199,9 @@ class Reflector:
 
     async def _page_list(self, why: str) -> None:
         """List page by page. All pages are of one revision; a token that has expired starts over (Expired)."""
-        listing = Listing()
+        listing = Listing(self._timing.list_objects_max)
         token = ""
-        while True:
+        for _ in range(self._timing.list_pages_max):
             query = [*self._selectors(), ("limit", str(self._timing.page_objects))]
             query.append(("continue", token) if token else ("resourceVersion", ""))
             body = await self._server.get(self._path, query, bytes_max=self._timing.page_bytes_max)
@@ -213,6 +216,7 @@ class Reflector:
             if not token:
                 self._replace(listing, page.rv, why)
                 return
+        raise Broken(f"a list does not end within {self._timing.list_pages_max} pages")
 
     def _replace(self, listing: Listing, rv: str, why: str) -> None:
         name = self._resource.name
@@ -223,7 +227,8 @@ class Reflector:
             self._sink.problem(f"{name}/{key}", (bad.problem,))
         self._bad = set(listing.bad)
         self.course.synced(rv, anyio.current_time())
-        self._well("connected")
+        self._well()
+        self._changed_state("connected", "")
         logger.info(f"synced resource={name} why={why} objects={len(listing)} rv={rv}")
 
     # -- the watch -----------------------------------------------------------------------------------------------------
@@ -236,7 +241,7 @@ class Reflector:
             self._changed_state("resuming" if goal else "connected", "")
             await self._follow(chunks, LineSplitter(self._timing.line_bytes_max), goal)
         self.course.closed(anyio.current_time())
-        self._well("connected")
+        self._well()
 
     async def _follow(self, chunks: AsyncIterator[bytes], splitter: LineSplitter, goal: str = "") -> None:
         async for chunk in chunks:
@@ -251,7 +256,7 @@ class Reflector:
         for line in lines:
             self._apply(decode_event(line))
         if lines:
-            self._well("connected")
+            self._well()
         await anyio.lowlevel.checkpoint()
 
     def _apply(self, event: Event) -> None:
@@ -324,17 +329,17 @@ class Reflector:
         wait_s = self.course.failed(error, anyio.current_time())
         self._troubled = True
         self._changed_state("waiting", str(error))
+        # The sink logs a problem when it appears and when it ends; a server that is down for a night fills no log.
         self._sink.problem(f"stream/{name}", (Problem("API server", name, str(error)),))
-        logger.warning(
+        logger.debug(
             f"watch_failed resource={name} what={str(error)!r} next_try_s={wait_s:.1f} failures={self.course.failures}"
         )
         return wait_s
 
-    def _well(self, state: str) -> None:
+    def _well(self) -> None:
         if self._troubled:
             self._troubled = False
             self._sink.problem(f"stream/{self._resource.name}", ())
-        self._changed_state(state, "")
 
 
 class _NotServed(Refused):

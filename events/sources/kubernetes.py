@@ -17,6 +17,7 @@ from functools import partial
 from time import time
 
 import anyio
+import anyio.to_thread
 
 from kube_router.events.errors import ConfigError, PeerError, Problem
 from kube_router.events.resource import Redact, Resource
@@ -24,6 +25,7 @@ from kube_router.events.sink import Sink
 from kube_router.events.sources.access import Access
 from kube_router.events.sources.apiserver import ApiServer
 from kube_router.events.sources.follow import Reflector
+from kube_router.events.sources.library import library
 from kube_router.events.sources.reflector import Chance, Course, Timing
 from kube_router.events.sources.wire import decode_uid
 
@@ -31,7 +33,6 @@ logger = logging.getLogger(__name__)
 
 IDENTITY_PATH = "/api/v1/namespaces/kube-system"
 IDENTITY_BYTES_MAX = 4 << 20
-CLOSE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +96,14 @@ class KubernetesSource:
 
     async def run(self) -> None:
         """Deliver until cancelled."""
+        await anyio.to_thread.run_sync(library)  # a quarter of a second that the loop need not miss
         try:
             await self._identify_at_last()
             async with anyio.create_task_group() as tasks:
                 for name, reflector in self._reflectors.items():
                     tasks.start_soon(reflector.run, name=f"reflector {name}")
         finally:
-            with anyio.move_on_after(CLOSE_S, shield=True):
-                await self._server.close()
+            await self._server.close()
 
     async def _identify_at_last(self) -> None:
         course = Course(rv="", timing=self._timing, chance=self._chance, now=anyio.current_time())
@@ -113,8 +114,9 @@ class KubernetesSource:
                 wait_s = course.failed(error, anyio.current_time())
                 for name in self._status:
                     self._note_state(name, "connecting", str(error))
+                # The sink logs it when it appears and when it ends; a server that is down for a night fills no log.
                 self._sink.problem("stream/identity", (Problem("API server", "identity", str(error)),))
-                logger.warning(f"api_server_unreachable what={str(error)!r} next_try_s={wait_s:.1f}")
+                logger.debug(f"api_server_unreachable what={str(error)!r} next_try_s={wait_s:.1f}")
                 await anyio.sleep(max(wait_s, self._timing.backoff_min_s / 2))
             else:
                 self._sink.problem("stream/identity", ())

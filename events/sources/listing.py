@@ -50,6 +50,7 @@ def normalize(resource: Resource, raw: Raw, redact: Redact) -> Normalized | Bad:
 class Listing:
     """The objects seen so far, by key."""
 
+    objects_max: int
     good: dict[str, Normalized] = field(default_factory=dict)
     bad: dict[str, Bad] = field(default_factory=dict)
 
@@ -58,6 +59,8 @@ class Listing:
 
     def take(self, found: Normalized | Bad) -> None:
         """Take in an object as it is now."""
+        if len(self) > self.objects_max:
+            raise Broken(f"a list exceeds {self.objects_max} objects")
         if isinstance(found, Bad):
             self.good.pop(found.key, None)
             self.bad[found.key] = found

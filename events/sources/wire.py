@@ -176,7 +176,7 @@ def refusal(status: int, body: bytes, retry_after_s: float = 0) -> Refused | Exp
     """Return the error for an HTTP answer other than 200, or for the Status in an ERROR event (``status`` 0)."""
     told = _decode_status(body)
     code = status or told.code or 500
-    reason, text = told.reason or "", told.message or excerpt(body)
+    reason, text = excerpt((told.reason or "").encode()), excerpt((told.message or "").encode()) or excerpt(body)
     if told.details is not None and told.details.retry_after_s:
         retry_after_s = max(retry_after_s, told.details.retry_after_s)
     what = f"the API server answered {code}{f' {reason}' if reason else ''}: {text}"
@@ -193,6 +193,7 @@ def _decode_status(body: bytes) -> Status:
 
 
 def excerpt(body: bytes) -> str:
-    """Return the beginning of a foreign text on one line."""
+    """Return the beginning of a foreign text on one line, without what a terminal would obey."""
     text = " ".join(body[: _TEXT_MAX * 4].decode("utf-8", "replace").split())
+    text = "".join(letter if letter.isprintable() else "·" for letter in text)
     return text[:_TEXT_MAX] + ("…" if len(text) > _TEXT_MAX else "")

@@ -1,57 +1,14 @@
 """The reflector against a well-behaved server: full lists, watching, resuming, and what it puts into the journal."""
 
-import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-
 import anyio
 import pytest
 from doubles.apiserver import FakeApiServer
 from doubles.memory_sink import MemorySink
+from doubles.reflecting import FAST, PODS, mirrored, running, until
 
-from kube_router.events.normalize import BUILTIN
 from kube_router.events.sources.access import Access
 from kube_router.events.sources.kubernetes import KubernetesSource
 from kube_router.events.sources.reflector import Timing
-
-SERVICES, PODS = (next(each for each in BUILTIN if each.name == name) for name in ("services", "pods"))
-FAST = Timing(
-    connect_s=2,
-    response_s=1,
-    stall_s=3,
-    list_stall_s=0.5,
-    short_s=0.05,
-    backoff_min_s=0.02,
-    backoff_max_s=0.1,
-    probe_s=1,
-    prove_s=1.5,
-    renew_s=0.01,
-)
-
-
-@asynccontextmanager
-async def running(
-    api: FakeApiServer, sink: MemorySink, timing: Timing = FAST, chance: Callable[[], float] = lambda: 0.5
-) -> AsyncIterator[KubernetesSource]:
-    source = KubernetesSource(
-        sink=sink,
-        resources=[SERVICES],
-        access=Access(master=api.url),
-        redact=lambda secret: "redacted",
-        timing=timing,
-        chance=chance,
-    )
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(source.run)
-        yield source
-        tasks.cancel_scope.cancel()
-
-
-async def until(condition: Callable[[], bool], within_s: float = 10) -> None:
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true"
-        await anyio.sleep(0.005)
 
 
 async def test_a_fresh_node_streams_the_full_list_and_then_follows_the_changes() -> None:
@@ -171,12 +128,3 @@ async def test_selectors_are_sent_and_given_up_once_where_the_server_does_not_kn
             tasks.cancel_scope.cancel()
         sent = ["fieldSelector" in request.query for request in api.requests[1:]]
         assert sent == ([True] if serves else [True, True, False])
-
-
-async def mirrored(api: FakeApiServer) -> MemorySink:
-    """Return the sink of a restarted agent that had mirrored the server before; its requests are forgotten."""
-    before = MemorySink()
-    async with running(api, before):
-        await until(lambda: before.live == {"services"} and before.rv("services") == str(api.rv))
-    api.requests.clear()
-    return MemorySink(before.journal, cluster=before.state.cluster)
