@@ -8,7 +8,7 @@ name. Exit status: 0 done, 1 differences or a failed check, 2 wrong use; what is
 import importlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import entry_points
 from typing import NamedTuple
 
@@ -89,7 +89,13 @@ def kr() -> None:
 
 def main() -> None:
     """Run ``kr``."""
-    sys.exit(guarded("kr", lambda: kr.main(prog_name="kr", standalone_mode=False)))
+    sys.exit(guarded("kr", lambda: invoke(sys.argv[1:])))
+
+
+def invoke(argv: Sequence[str]) -> object:
+    """Return what the command returned. click's own ``main`` would translate broken pipes and interrupts its way."""
+    with kr.make_context("kr", list(argv)) as context:
+        return kr.invoke(context)
 
 
 def kube_router() -> None:

@@ -45,7 +45,13 @@ def run(argv: Sequence[str], *, program: str) -> int:
 
 
 def _run_agent(options: Options, registry: Registry) -> int:
+    # Not needed by --help and --version, and slow to import.
     from kube_router.core.agent import run_agent
+    from kube_router.core.runner import Hopeless
 
-    run_agent(options, registry)
+    try:
+        run_agent(options, registry)
+    except Hopeless as error:
+        logger.critical("agent_gave_up reason=%r now='ends, to be started anew by its supervisor'", str(error))
+        return 1
     return 0

@@ -98,3 +98,19 @@ def journal(folder: Path) -> Path:
     write(folder / f"{1:020}.log", FIRST)
     write(folder / f"{9:020}.log", SECOND)
     return folder
+
+
+def journal_of_another_node(folder: Path) -> Path:
+    """Write a node's journal that overlaps in time with the story's: a snapshot and what followed."""
+    head = structs.replace(SNAPSHOT[0], node="n2", options={})
+    write(folder / f"{8:020}.snap", [head, *SNAPSHOT[1:]])
+    later = T + 2 * MINUTE + 30_000
+    write(
+        folder / f"{9:020}.log",
+        [
+            structs.replace(head, t=later),
+            Note(seq=9, t=later, about="agent", text="started"),
+            Put(seq=10, t=later + MINUTE, r="endpointslices", key="prod/web-x7", rv="22", obj=WITHOUT_B),
+        ],
+    )
+    return folder
