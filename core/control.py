@@ -3,13 +3,13 @@
 ``{"cmd": "status"}``. The socket is 0600 and its folder the operator's: whoever may open it may ask everything.
 """
 
-import json
 import logging
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import anyio
+import msgspec
 from anyio.abc import SocketStream
 
 from kube_router.events.errors import ConfigError
@@ -53,13 +53,16 @@ async def serve(path: Path, commands: Mapping[str, Command]) -> None:
 def answer(line: bytes, commands: Mapping[str, Command]) -> bytes:
     """Return the JSON answer to one request line: the command's document or ``{"error": words}``."""
     try:
-        request = json.loads(line)
-        name = request["cmd"]
-        command = commands[name]
-    except (ValueError, TypeError, KeyError):
+        request = msgspec.json.decode(line, type=dict[str, object])
+        command = commands[str(request["cmd"])]
+    except (msgspec.DecodeError, KeyError):
         known = ", ".join(sorted(commands))
-        return json.dumps({"error": f'not a request: send {{"cmd": one of {known}}} as one JSON line'}).encode()
-    return json.dumps(command(request)).encode()
+        return msgspec.json.encode({"error": f'not a request: send {{"cmd": one of {known}}} as one JSON line'})
+    try:
+        return msgspec.json.encode(command(request))
+    except Exception as error:
+        logger.exception("control_command_failed cmd=%s", request["cmd"])
+        return msgspec.json.encode({"error": f"{request['cmd']} failed: {error!r}; the agent's log has more"})
 
 
 async def _make_way(path: Path) -> None:

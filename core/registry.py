@@ -65,9 +65,10 @@ class Registry:
 
     def options(self) -> dict[str, Sequence[Option]]:
         """Return the options that each usable plugin brings, by the plugin's name."""
-        brought: dict[str, Sequence[Option]] = {name: () for name in self.names}
+        brought: dict[str, Sequence[Option]] = dict.fromkeys(self.names, ())
         for implementation in self._manager.hook.kube_router_options.get_hookimpls():
-            brought[implementation.plugin_name] = tuple(implementation.function())
+            options: Sequence[Option] = implementation.function()  # type: ignore[assignment]  # pluggy knows no types
+            brought[implementation.plugin_name] = tuple(options)
         return brought
 
     def catalogue(self) -> Catalogue:

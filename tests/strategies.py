@@ -117,7 +117,7 @@ def records(steps: Sequence[tuple[str, str, Object | None]], seq: int = 0) -> li
 
 @st.composite
 def routes(draw: st.DrawFn) -> tuple[World, list[list[tuple[str, str, Object | None]]]]:
-    """A world and a route to it: batches of steps by way of other worlds, permuted, duplicated, with spurious deletes."""
+    """A world and a route to it: batches of steps by way of others, permuted, duplicated, with spurious deletes."""
     target = draw(worlds)
     way = [*draw(st.lists(worlds, max_size=3)), *draw(st.sampled_from(([], [{}]))), target]
     batches = []

@@ -25,12 +25,13 @@ async def test_an_error_is_raised_where_the_call_was_awaited() -> None:
 
 async def test_a_hung_thread_is_given_up_fenced_and_replaced() -> None:
     worker = Worker("proxy")
-    release = threading.Event()
+    release, hung = threading.Event(), threading.Event()
     fenced: list[bool] = []
 
     def hang() -> None:
         release.wait(10)
         fenced.append(worker.fenced())
+        hung.set()
 
     started = time.monotonic()
     with anyio.move_on_after(0.05):
@@ -39,8 +40,6 @@ async def test_a_hung_thread_is_given_up_fenced_and_replaced() -> None:
     assert worker.abandoned == 1
     assert await worker.run(lambda: (threading.current_thread().name, worker.fenced())) == ("proxy-1", False)
     release.set()
-    with anyio.fail_after(5):
-        while not fenced:
-            await anyio.sleep(0.01)
+    assert await anyio.to_thread.run_sync(hung.wait, 5)
     assert fenced == [True]
     worker.close()

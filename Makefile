@@ -1,0 +1,40 @@
+# make demo | check | test | bench. The first use sets up .venv and the Debian packages that are missing (.ci/setup).
+SHELL := /bin/bash
+export PYTHONSAFEPATH := 1
+PY := .venv/bin/python
+FAST := tests/unit tests/property tests/golden tests/docs
+
+.PHONY: demo check test bench format others clean
+
+.venv/ready: setup.cfg .ci/setup
+	.ci/setup
+	touch $@
+
+demo: .venv/ready
+	$(PY) -m kube_router.lab.demo
+
+format: .venv/ready
+	.venv/bin/ruff format .
+	.venv/bin/ruff check --fix .
+
+check: .venv/ready
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	$(PY) -m mypy -p kube_router
+	$(PY) -m mypy tests examples benchmarks
+	.venv/bin/lint-imports
+	$(PY) -m pytest -q $(FAST)
+
+# Everything: the checks, the fast tests on every Python that is here, then the whole suite with namespaces, the VM and
+# a real control plane. The last line is pytest's.
+test: check others
+	$(PY) -m pytest tests
+
+others: .venv/ready
+	.ci/other-pythons $(FAST)
+
+bench: .venv/ready
+	$(PY) -m benchmarks.run
+
+clean:
+	rm -rf .venv build dist src/*.egg-info .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,113 @@
+"""Agents as processes: one in the network namespace of each node, with folders of its own."""
+
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from kube_router.events.errors import ConfigError
+from kube_router.lab import netns
+
+STATUS_TIMEOUT_S = 15
+ANSWER_MAX = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """A node's agent: where it runs and where its things are. ``source``: flags that say where objects come from."""
+
+    node: str
+    namespace: str
+    folder: Path
+    source: tuple[str, ...]
+    plugins: tuple[str, ...] | None = None
+    extra: tuple[str, ...] = ()
+
+    @property
+    def journal(self) -> Path:
+        return self.folder / "journal"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "agent.log"
+
+    @property
+    def control_socket(self) -> Path:
+        return self.folder / "kr.sock"
+
+    def argv(self) -> list[str]:
+        """Return the command line."""
+        flags = [f"--hostname-override={self.node}", f"--journal-dir={self.journal}"]
+        flags += [f"--control-socket={self.control_socket}", *self.source, *switches(self.plugins), *self.extra]
+        inside = ["nsenter", f"--net={netns.FOLDER / self.namespace}", "--"]
+        return [*inside, sys.executable, "-m", "kube_router.cli", "run", *flags]
+
+    def pid(self) -> int:
+        """Return its process, 0 if it does not run."""
+        try:
+            pid = int((self.folder / "agent.pid").read_text())
+        except (FileNotFoundError, ValueError):
+            return 0
+        return pid if netns.is_in(pid, self.namespace) else 0
+
+    def start(self) -> None:
+        """Start it; a running one is left alone. Its log is appended to."""
+        if self.pid():
+            return
+        self.journal.mkdir(parents=True, exist_ok=True, mode=0o700)
+        pid = spawn(self.argv(), log=self.log)
+        (self.folder / "agent.pid").write_text(f"{pid}\n")
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """Send it a signal and wait for its end."""
+        if pid := self.pid():
+            netns.end([pid], number=number)
+
+    def status(self) -> dict[str, Any]:
+        """Return what it says of itself. OSError if it does not answer (yet)."""
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(STATUS_TIMEOUT_S)
+            client.connect(str(self.control_socket))
+            client.sendall(b'{"cmd": "status"}\n')
+            answer = b""
+            while (chunk := client.recv(65536)) and len(answer) < ANSWER_MAX:
+                answer += chunk
+        try:
+            found = json.loads(answer)
+        except ValueError as error:
+            raise OSError(f"{self.control_socket}: no JSON but {answer[:80]!r}") from error
+        assert isinstance(found, dict)
+        return found
+
+    def last_words(self, count: int = 5) -> str:
+        """Return the end of its log."""
+        text = self.log.read_text(errors="replace") if self.log.exists() else ""
+        return "\n".join(text.splitlines()[-count:])
+
+
+def switches(plugins: Sequence[str] | None) -> list[str]:
+    """Return the flags that run just these plugins, none for all. ConfigError for one that is not installed."""
+    if plugins is None:
+        return []
+    installed = sorted({point.name for point in entry_points(group="kube_router.plugins")})
+    if unknown := sorted(set(plugins) - set(installed)):
+        raise ConfigError(f"no plugin {', '.join(unknown)} is installed; there are {', '.join(installed)}")
+    return [f"--run-{name}={'true' if name in plugins else 'false'}" for name in installed]
+
+
+def spawn(argv: Sequence[str], *, log: Path) -> int:
+    """Start a process that outlives us, with its output appended to a file; return its pid."""
+    program = argv[0]
+    write = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    actions = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, str(log), write, 0o644),
+        (os.POSIX_SPAWN_DUP2, 1, 2),
+    ]
+    return os.posix_spawnp(program, list(argv), os.environ, file_actions=actions, setsid=True)
