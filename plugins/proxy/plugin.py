@@ -6,7 +6,7 @@ free in between: what changes meanwhile is dirty for the next reconcile, since a
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 
 from anyio.lowlevel import checkpoint
@@ -19,6 +19,7 @@ from kube_router.plugins.proxy.model import Actual, ServiceId, Step
 from kube_router.plugins.proxy.options import OPTIONS
 from kube_router.plugins.proxy.plan import carry_out, plan, plan_places
 from kube_router.plugins.proxy.wanted import Cluster, text
+from kube_router.plugins.proxy.watch import Watch
 
 SERVICES_AT_ONCE = 200
 
@@ -46,8 +47,16 @@ class Proxy:
         self._kernel: Kernel | None = None
         self._actual: Actual | None = None  # None: not known exactly
         self._taken_over = False
+        self._watch = Watch(lambda address: self._cluster.address(address) is not None)
 
     async def reconcile(self, view: ClusterView, dirty: Dirty) -> Receipt:
+        self._watch.begin()
+        try:
+            return await self._reconcile(view, dirty)
+        finally:
+            self._watch.end()
+
+    async def _reconcile(self, view: ClusterView, dirty: Dirty) -> Receipt:
         facts = self._cluster.facts
         touched = await self._update(view, dirty)
         writes: Counter[str] = Counter()
@@ -69,6 +78,10 @@ class Proxy:
             writes.update(await self._context.run(self._take_over))
             self._taken_over = True
         return Receipt(writes, self._cluster.problems)
+
+    async def watch(self, changed: Callable[[], None]) -> None:
+        """Call ``changed`` when somebody else takes away what is ours."""
+        await self._watch.run(changed)
 
     async def cleanup(self) -> None:
         await self._context.run(self._cleanup)
