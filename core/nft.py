@@ -13,6 +13,7 @@ import ctypes.util
 import json
 import logging
 import os
+import re
 import subprocess
 import threading
 from typing import Any, Protocol
@@ -22,6 +23,7 @@ from kube_router.events.errors import KernelError
 logger = logging.getLogger(__name__)
 
 OUTPUT_JSON, OUTPUT_NUMERIC_ALL = 1 << 4, 0b1111 << 7  # NFT_CTX_OUTPUT_* of nftables/libnftables.h
+_PLACE = re.compile(r"^\S+?:(\d+):\d+-\d+: Error: ")
 SPAWN_TIMEOUT_S = 60
 MESSAGE_MAX = 500
 HOW_TO_INSTALL = (
@@ -48,6 +50,7 @@ class _Library:
         library.nft_run_cmd_from_buffer.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
         library.nft_ctx_output_set_flags.argtypes = [ctypes.c_void_p, ctypes.c_uint]
         library.nft_ctx_output_set_flags.restype = None  # an int since nftables 1.0.9, not needed
+        library.nft_run_cmd_from_filename.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
         for function in ("nft_ctx_buffer_output", "nft_ctx_buffer_error", "nft_ctx_free"):
             getattr(library, function).argtypes = [ctypes.c_void_p]
         for function in ("nft_ctx_get_output_buffer", "nft_ctx_get_error_buffer"):
@@ -61,10 +64,20 @@ class _Library:
 
     def run(self, text: str, *, as_json: bool) -> tuple[int, str, str]:
         self._lib.nft_ctx_output_set_flags(self._ctx, OUTPUT_JSON | OUTPUT_NUMERIC_ALL if as_json else 0)
-        status = self._lib.nft_run_cmd_from_buffer(self._ctx, text.encode())
+        if as_json:  # which makes a file be taken for JSON
+            status = self._lib.nft_run_cmd_from_buffer(self._ctx, text.encode())
+        else:
+            status = self._run_file(text)
         output = self._lib.nft_ctx_get_output_buffer(self._ctx) or b""
         messages = self._lib.nft_ctx_get_error_buffer(self._ctx) or b""
         return int(status), output.decode(errors="replace"), messages.decode(errors="replace")
+
+    def _run_file(self, text: str) -> int:
+        """Run a transaction from memory as a file: from a buffer nft cites its first line, whichever is wrong."""
+        with open(os.memfd_create("nft"), "wb") as file:
+            file.write(text.encode())
+            file.flush()
+            return int(self._lib.nft_run_cmd_from_filename(self._ctx, f"/proc/self/fd/{file.fileno()}".encode()))
 
     def __del__(self) -> None:
         if getattr(self, "_ctx", None):
@@ -77,7 +90,8 @@ class _Program:
     name = "nft -f -"
 
     def run(self, text: str, *, as_json: bool) -> tuple[int, str, str]:
-        command = ["nft", *(["-j", "-n"] if as_json else []), "-f", "-"]
+        # With -j a file would be taken for JSON.
+        command = ["nft", "-j", "-n", text] if as_json else ["nft", "-f", "-"]
         try:
             done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=SPAWN_TIMEOUT_S)
         except FileNotFoundError as e:
@@ -139,7 +153,7 @@ class Nft:
 def _first_error(messages: str) -> str:
     """Return the first of nft's messages with its line, on one line."""
     lines = [line.strip() for line in messages.splitlines() if line.strip(" ^~\t")]
-    return " | ".join(lines[:2])[:MESSAGE_MAX] or "no reason given"
+    return _PLACE.sub(r"line \1: ", " | ".join(lines[:2]))[:MESSAGE_MAX] or "no reason given"
 
 
 def _errno(messages: str) -> int:

@@ -10,6 +10,8 @@ Sequence numbers and acknowledgement belong to the socket: a message packed here
 
 import struct
 
+from kube_router.events.errors import KernelError
+
 NLM_F_REQUEST, NLM_F_MULTI, NLM_F_ACK, NLM_F_DUMP_INTR = 0x1, 0x2, 0x4, 0x10
 NLM_F_CAPPED, NLM_F_ACK_TLVS = 0x100, 0x200
 NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE = 0x100, 0x200, 0x400
@@ -24,11 +26,16 @@ ATTR = struct.Struct("=HH")
 GENL = struct.Struct("=BBH")
 U8, U16, U32, U64 = struct.Struct("=B"), struct.Struct("=H"), struct.Struct("=I"), struct.Struct("=Q")
 
-Attrs = dict[int, memoryview]
+
+class Malformed(KernelError):
+    """Bytes that are no netlink message, or lack an attribute that the kernel always gives."""
 
 
-class Malformed(ValueError):
-    """Bytes that are no netlink message or attribute."""
+class Attrs(dict[int, memoryview]):
+    """Attributes by type. ``[]`` raises ``Malformed`` for one that is not there."""
+
+    def __missing__(self, kind: int) -> memoryview:
+        raise Malformed(f"an answer of the kernel lacks attribute {kind}")
 
 
 def message(kind: int, flags: int, *parts: bytes) -> bytes:
@@ -70,7 +77,7 @@ def attributes(data: memoryview, offset: int = 0) -> Attrs:
 
     Raises ``Malformed`` where a length leaves the data.
     """
-    found: Attrs = {}
+    found = Attrs()
     end = len(data)
     while offset + 4 <= end:
         length, kind = ATTR.unpack_from(data, offset)

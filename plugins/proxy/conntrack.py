@@ -5,8 +5,9 @@ is gone the entry has to go too: only the flows that it answered, for those of t
 none of it, since IPVS ends such connections itself (``vs.expire_nodest_conn``).
 
 A flow of a service is found by both its ends: the original direction goes to the service's address and port, the reply
-comes from the real server's. The kernel filters a dump by protocol, and by the service where there is only one;
-kernels before 5.8 do not, so that all is compared here again.
+comes from the real server's. The kernel filters a dump by protocol, and by the service where there is only one, though
+not by an IPv6 address, for which it takes all others (6.1). Before 5.8 it filters nothing, so that all is compared here
+again.
 """
 
 import struct
@@ -37,11 +38,11 @@ def get_flows(family: int, ids: Collection[ServiceId]) -> bytes:
     address = []
     if len(ids) == 1:
         (id,) = ids
-        flags |= F_IP_DST | F_PROTO_DST_PORT
+        flags |= F_PROTO_DST_PORT
         proto.append(nlmsg.attr(CTA_PROTO_DST_PORT, id.port.to_bytes(2, "big")))
-        raw = packed(id.address)[1]
-        is6 = family == nlmsg.AF_INET6
-        address.append(nlmsg.attr(CTA_IP_V6_DST if is6 else CTA_IP_V4_DST, raw if is6 else raw[:4]))
+        if family == nlmsg.AF_INET:
+            flags |= F_IP_DST
+            address.append(nlmsg.attr(CTA_IP_V4_DST, packed(id.address)[1][:4]))
     return nlmsg.message(
         CT_GET,
         0,

@@ -100,6 +100,8 @@ def packed(address: str) -> tuple[int, bytes]:
 @lru_cache(maxsize=65536)
 def unpacked(family: int, raw: bytes) -> str:
     """Return the canonical text of packed bytes."""
+    if len(raw) < (16 if family == nlmsg.AF_INET6 else 4):
+        raise nlmsg.Malformed(f"an address of {len(raw)} bytes")
     if family == nlmsg.AF_INET6:
         return str(IPv6Address(raw[:16]))
     return f"{raw[0]}.{raw[1]}.{raw[2]}.{raw[3]}"
@@ -245,13 +247,12 @@ def parse_info(body: memoryview) -> Info:
 
 
 def _entry(body: memoryview, kind: int) -> nlmsg.Attrs:
-    found = nlmsg.attributes(body, nlmsg.GENL.size).get(kind)
-    if found is None:
-        raise nlmsg.Malformed(f"IPVS answer without attribute {kind}")
-    return nlmsg.attributes(found)
+    return nlmsg.attributes(nlmsg.attributes(body, nlmsg.GENL.size)[kind])
 
 
 def _port(value: memoryview) -> int:
+    if len(value) != 2:
+        raise nlmsg.Malformed(f"a port of {len(value)} bytes")
     return value[0] << 8 | value[1]
 
 

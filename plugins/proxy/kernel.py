@@ -50,7 +50,8 @@ class Kernel:
         services = observe.services()
         table, owned = observe.table()
         addresses = observe.addresses()
-        leftovers = takeover.leftover_services(services.keys() - owned, addresses=addresses, first_time=not table)
+        first_time = not table and not owned
+        leftovers = takeover.leftover_services(services.keys() - owned, addresses=addresses, first_time=first_time)
         return Actual(services, owned, addresses, table, leftovers)
 
     def apply(self, steps: Sequence[Step], *, fenced: Callable[[], bool] = lambda: False) -> Applied:

@@ -11,7 +11,7 @@ expected holds the rules we would write, which can be told without comparing nft
 
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Network, collapse_addresses
 
 from kube_router.plugins.proxy import ipvs, rtnetlink
 from kube_router.plugins.proxy.model import (
@@ -50,13 +50,15 @@ def _rules(masquerade: Masquerade) -> tuple[str, ...]:
 
 def _rule(masquerade: Masquerade, *, keyword: str, owned: str) -> str:
     is6 = keyword == "ip6"
-    cidrs = sorted(cidr for cidr in masquerade.pod_cidrs if (":" in cidr) == is6)
+    # nft refuses intervals that overlap.
+    mine = [cidr for cidr in masquerade.pod_cidrs if (":" in cidr) == is6]
+    cidrs = collapse_addresses(map(IPv6Network, mine)) if is6 else collapse_addresses(map(IPv4Network, mine))
+    both = ", ".join(map(str, cidrs))
     node_ip = next((address for address in masquerade.node_ips if (":" in address) == is6), "")
     # nft knows the type of proto-dst only after a rule has said which protocols there are.
     words = ["meta l4proto { tcp, udp, sctp }"]
     words.append(f"meta l4proto . ct original {keyword} daddr . ct original proto-dst @{owned}")
-    if cidrs and not masquerade.everything:
-        both = ", ".join(cidrs)
+    if both and not masquerade.everything:
         words.append(f"{keyword} saddr != {{ {both} }} {keyword} daddr != {{ {both} }}")
     words.append(f"snat {keyword} to {node_ip} fully-random" if node_ip else "masquerade fully-random")
     return " ".join(words)

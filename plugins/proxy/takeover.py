@@ -111,7 +111,10 @@ def recognise(program: str, table: str, text: str) -> list[Rules]:
 
 
 def _is_ours_to_remove(line: str, chain: str) -> bool:
-    words = shlex.split(line)
+    try:
+        words = shlex.split(line)
+    except ValueError:
+        return False  # an odd quote in somebody's comment
     if words[1] == chain:
         return False  # goes with its chain
     if words[-2:] == ["-j", chain]:

@@ -17,14 +17,36 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 def run_in_new(body: Callable[[], T], *, timeout_s: float = 300) -> T:
     """Return what ``body`` returns, run in a new network namespace with its loopback up; raise what it raises."""
+
+    def enter() -> None:
+        _check(_libc.unshare(CLONE_NEWNET))
+        sh("ip link set lo up")
+
+    return _run(enter, body, timeout_s)
+
+
+def run_in(name: str, body: Callable[[], T], *, timeout_s: float = 300) -> T:
+    """Return what ``body`` returns, run in the namespace that ``ip netns`` knows by this name; raise what it raises."""
+
+    def enter() -> None:
+        with open(f"/run/netns/{name}") as namespace:
+            _check(_libc.setns(namespace.fileno(), CLONE_NEWNET))
+
+    return _run(enter, body, timeout_s)
+
+
+def _check(status: int) -> None:
+    if status:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def _run(enter: Callable[[], None], body: Callable[[], T], timeout_s: float) -> T:
     results: list[T] = []
     errors: list[BaseException] = []
 
     def inside() -> None:
         try:
-            if _libc.unshare(CLONE_NEWNET):
-                raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-            sh("ip link set lo up")
+            enter()
             results.append(body())
         except BaseException as e:  # noqa: BLE001 (it is raised again where the test waits)
             errors.append(e)
