@@ -65,15 +65,14 @@ class Reflector:
         self._rewound, self._changed_state = rewound, changed_state
         self._path = f"{resource.api}/{resource.name}"
         self._bad: set[str] = set()
-        self._troubled = False
+        self._troubled = self._is_identity_due = False
         self._scope = anyio.CancelScope()
         self.course = Course(rv="", timing=timing, chance=chance, now=0)
 
     async def run(self) -> None:
         """Mirror until cancelled. Nothing that goes wrong ends it."""
-        now = anyio.current_time()
         rv = self._sink.rv(self._resource.name)
-        self.course = Course(rv=rv, timing=self._timing, chance=self._chance, now=now)
+        self.course = Course(rv=rv, timing=self._timing, chance=self._chance, now=anyio.current_time())
         while True:
             wait_s = 0.0
             try:
@@ -94,6 +93,9 @@ class Reflector:
     # -- steps ---------------------------------------------------------------------------------------------------------
 
     async def _step(self) -> None:
+        if self._is_identity_due:
+            await self._rewound()
+            self._is_identity_due = False
         planned = self.course.next(anyio.current_time())
         if planned.step is Step.SYNC:
             self._changed_state("syncing", "")
@@ -112,7 +114,7 @@ class Reflector:
         if self.course.guarded(present, anyio.current_time()):
             return present
         logger.warning(f"history_rewound resource={self._resource.name} ours={self.course.rv} server={present}")
-        await self._rewound()
+        self._is_identity_due = True
         return None
 
     async def _resume(self) -> None:
@@ -299,6 +301,7 @@ class Reflector:
             return
         if is_older(rv, self.course.rv):
             self.course.need_sync("rewind")
+            self._is_identity_due = True
             raise Broken(f"the resourceVersion of {self._resource.name} went back from {self.course.rv} to {rv}")
         self.course.rv = rv
 

@@ -22,7 +22,7 @@ import anyio.to_thread
 from kube_router.events.errors import ConfigError, PeerError, Problem
 from kube_router.events.resource import Redact, Resource
 from kube_router.events.sink import Sink
-from kube_router.events.sources.access import Access
+from kube_router.events.sources.access import Access, check
 from kube_router.events.sources.apiserver import ApiServer
 from kube_router.events.sources.follow import Reflector
 from kube_router.events.sources.library import library
@@ -66,7 +66,7 @@ class KubernetesSource:
         timing: Timing | None = None,
         chance: Chance = random.random,
     ) -> None:
-        self._sink, self._chance = sink, chance
+        self._sink, self._chance, self._access = sink, chance, access
         self._timing = timing or Timing()
         self._server = ApiServer(access, self._timing)
         self._cluster = ""
@@ -95,8 +95,9 @@ class KubernetesSource:
         return {name: replace(status, rv=self._reflectors[name].course.rv) for name, status in self._status.items()}
 
     async def run(self) -> None:
-        """Deliver until cancelled."""
+        """Deliver until cancelled. Raises ConfigError at once for access that can never work."""
         await anyio.to_thread.run_sync(library)  # a quarter of a second that the loop need not miss
+        check(self._access)
         try:
             await self._identify_at_last()
             async with anyio.create_task_group() as tasks:

@@ -1,7 +1,7 @@
 """The reflector when history is rewound, the cluster is another one, or objects cannot be used."""
 
 import anyio
-from doubles.apiserver import FakeApiServer, Wire
+from doubles.apiserver import FakeApiServer, Request, Wire
 from doubles.memory_sink import MemorySink
 from doubles.moods import streaming
 from doubles.reflecting import mirrored, running, until
@@ -77,6 +77,33 @@ async def test_another_cluster_behind_the_same_address_is_mirrored_from_nothing(
             await until(lambda: sink.syncs()[-1:] == ["rewind"])
         assert sink.clusters == ["other"]
         assert "default/ours" in sink.names()
+
+
+async def test_the_identity_is_asked_for_until_it_is_known_before_a_rewound_history_is_mirrored() -> None:
+    async with FakeApiServer().serve() as api:
+        api.rv = 5000
+        api.put("theirs")
+        sink = await mirrored(api)
+        other = FakeApiServer(uid="other", rv=10)
+        other.put("ours")
+        asked = 0
+
+        async def second_identity_fails(request: Request, wire: Wire) -> bool:
+            nonlocal asked
+            asked += request.kind == "identity"
+            if request.kind != "identity" or asked not in (2, 3):
+                return False
+            wire.abort()
+            return True
+
+        other.uid = api.uid
+        other.moods.append(second_identity_fails)
+        async with other.serve(), running(other, sink):
+            await until(lambda: asked == 2)
+            other.uid = "other"
+            await until(lambda: sink.live == {"services"})
+        assert other.kinds() == ["identity", "guard", "identity", "identity", "identity", "stream-list"]
+        assert sink.clusters == ["other"]
 
 
 async def test_an_object_that_cannot_be_used_is_reported_and_its_last_good_state_stands() -> None:
