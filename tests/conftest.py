@@ -1,3 +1,3 @@
 """Loads the project's pytest plugins."""
 
-pytest_plugins = ("harness.plugin",)
+pytest_plugins = ("harness.planes", "harness.plugin")

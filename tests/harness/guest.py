@@ -40,7 +40,7 @@ Say = Callable[[str], None]
 class Guest:
     """One VM with one pytest in it, and its reports as they come."""
 
-    def __init__(self, nodeids: Sequence[str], *, options: Sequence[str], env: Sequence[str], say: Say) -> None:
+    def __init__(self, nodeids: Sequence[str], *, options: Sequence[str], say: Say) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="kr-guest-"))
         self._say = say
         self._up = False
@@ -51,18 +51,19 @@ class Guest:
         (self.folder / "reports").touch()
         self._inbox = (self.folder / "reports").open()
         self._log = (self.folder / "log").open("w+")
-        variables = [f"{machine.IN_GUEST}=1", f"{REPORTS}={self.folder / 'reports'}", *env]
-        command = ["env", *variables, sys.executable, "-m", "pytest", "-q", *options, f"@{self.folder / 'tests'}"]
-        self._argv = vm.argv(command, vm=vm.Machine(memory_mib=MEMORY_MIB, writable=(str(self.folder),)))
+        self._pytest = [sys.executable, "-m", "pytest", "-q", *options, f"@{self.folder / 'tests'}"]
+        self._count = len(nodeids)
         self._process: subprocess.Popen[bytes] | None = None
         self._partial = ""
 
-    def start(self) -> None:
-        """Boot. What the VM says until its pytest is up is shown."""
-        count = len((self.folder / "tests").read_text().splitlines())
-        self._say(f"guest: booting a VM for {count} tests, log {self.folder / 'log'}")
+    def start(self, *, env: Sequence[str]) -> None:
+        """Boot, with these variables ("NAME=value") for the tests. What the VM says until its pytest is up is shown."""
+        self._say(f"guest: booting a VM for {self._count} tests, log {self.folder / 'log'}")
+        variables = [f"{machine.IN_GUEST}=1", f"{REPORTS}={self.folder / 'reports'}", *env]
+        machine_wanted = vm.Machine(memory_mib=MEMORY_MIB, writable=(str(self.folder),))
+        argv = vm.argv(["env", *variables, *self._pytest], vm=machine_wanted)
         self._process = subprocess.Popen(
-            self._argv, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, preexec_fn=_die_with_parent
+            argv, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, preexec_fn=_die_with_parent
         )
 
     def reports(self, nodeid: str) -> list[dict[str, Any]]:

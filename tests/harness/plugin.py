@@ -1,19 +1,21 @@
 """The project's pytest plugin: what the markers ``guest``, ``root`` and ``controlplane`` mean.
 
 A test that cannot run here is skipped with the reason, or fails with it in CI. Everything about the VM is in
-harness/guest.py, everything about the API server in harness/controlplane.py.
+harness/guest.py, everything about
+the API server in harness/planes.py.
 """
 
 import os
 from collections.abc import Callable, Mapping
 
 import pytest
-from harness import guest, machine
+from harness import guest, machine, planes
 
 GUEST_KEY = pytest.StashKey[guest.Guest]()
 WHY_NOT: Mapping[str, Callable[[], str]] = {
     "root": machine.why_no_namespaces,
     "guest": lambda: "" if machine.runs_guest_tests_itself() else machine.why_no_vm(),
+    "controlplane": planes.why_none,
 }
 
 
@@ -66,6 +68,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """Leave no VM behind."""
     if (running := session.stash.get(GUEST_KEY, None)) is not None:
         running.close()
+    planes.close(session)
 
 
 @pytest.fixture(scope="session")
@@ -75,11 +78,13 @@ def anyio_backend() -> str:
 
 
 def _boot(session: pytest.Session) -> guest.Guest:
-    nodeids = [item.nodeid for item in session.items if _is_guest_test(item)]
+    items = [item for item in session.items if _is_guest_test(item)]
     terminal = session.config.pluginmanager.get_plugin("terminalreporter")
     say: guest.Say = print if terminal is None else terminal.write_line
-    running = guest.Guest(nodeids, options=guest.guest_options(session.config), env=(), say=say)
-    running.start()
+    nodeids = [item.nodeid for item in items]
+    running = guest.Guest(nodeids, options=guest.guest_options(session.config), say=say)
+    with_api = any(item.get_closest_marker("controlplane") for item in items)
+    running.start(env=planes.guest_environment(session, running.folder) if with_api else ())
     return running
 
 
