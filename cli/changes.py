@@ -5,6 +5,7 @@ everything else field by field. Any Struct will do, so that third parties' kinds
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 
 import msgspec
 from msgspec import Raw, Struct
@@ -46,14 +47,20 @@ def changes(before: Object | Raw | None, after: Object | Raw | None) -> tuple[st
 def _news(new: Object) -> list[str]:
     """Return what a new object says, without what is as by default."""
     told = []
-    for field in msgspec.structs.fields(type(new)):
-        said = getattr(new, field.name)
-        if field.name in UNTOLD_WHEN_NEW or said == field.default or not said:
-            continue
-        told.append(f"{_label(field.name)}: {_listed(said)}")
+    for field, default in _told_when_new(type(new)):
+        said = getattr(new, field)
+        if said and said != default:
+            told.append(f"{_label(field)}: {_listed(said)}")
     if hasattr(new, "type"):
         told.insert(0, value(new.type))
     return told
+
+
+@cache
+def _told_when_new(kind: type[Object]) -> tuple[tuple[str, object], ...]:
+    """Return the fields, with their defaults, that a new object is told by."""
+    fields = msgspec.structs.fields(kind)
+    return tuple((field.name, field.default) for field in fields if field.name not in UNTOLD_WHEN_NEW)
 
 
 def _listed(said: object) -> str:

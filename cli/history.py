@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from kube_router.cli.changes import changes
 from kube_router.core.state import State
-from kube_router.events.event import Advance, AnyRecord, Delete, End, Note, Put, ReceiptRecord, Segment, Sync
+from kube_router.events.event import Advance, AnyRecord, Delete, Note, Put, ReceiptRecord, Segment, Sync
 
+JOURNAL = "journal"  # who speaks in a segment's head
 SYNC_WORDS = {
     "initial": "full list confirmed",
     "resume": "stream resumed, what was known is current",
@@ -51,22 +52,33 @@ def tell(
         told = changes(before.obj if before else None, after)
         if not complete and told[0] == "added":
             told = ("first seen", *told[1:])
-        return _entry(record, "put" if isinstance(record, Put) else "del", kind_of(state, record.r), record.key, told)
+        return _entry(state, record, "put" if isinstance(record, Put) else "del", told)
     if isinstance(record, Sync):
         words = SYNC_WORDS.get(record.why, f"full list confirmed ({record.why})")
         counted = (f"{record.n} object{'s' if record.n > 1 else ''}",) if record.n else ()
-        return _entry(record, "sync", kind_of(state, record.r), "", (words, *counted))
+        return _entry(state, record, "sync", (words, *counted))
     if isinstance(record, Note):
-        return _entry(record, "note", record.about, "", (record.text,))
+        return _entry(state, record, "note", (record.text,))
     if isinstance(record, ReceiptRecord):
-        return _entry(record, "receipt", record.plugin, "", _receipt(record))
+        return _entry(state, record, "receipt", _receipt(record))
     if isinstance(record, Segment):
         told = _head(record, head)
-        return _entry(record, "seg", "journal", "", told) if told or everything else None
+        return _entry(state, record, "seg", told) if told or everything else None
     if isinstance(record, Advance) and everything:
         position = record.rv or "unknown, a full list begins"
-        return _entry(record, "rv", kind_of(state, record.r), "", (f"stream position {position}",))
+        return _entry(state, record, "rv", (f"stream position {position}",))
     return None
+
+
+def subject_of(state: State, record: AnyRecord) -> tuple[str, str]:
+    """Return the kind and key of the entry that ``tell`` would return: enough to know whether to ask for it."""
+    if isinstance(record, (Put, Delete)):
+        return kind_of(state, record.r), record.key
+    if isinstance(record, (Sync, Advance)):
+        return kind_of(state, record.r), ""
+    if isinstance(record, ReceiptRecord):
+        return record.plugin, ""
+    return (record.about if isinstance(record, Note) else JOURNAL), ""
 
 
 def kind_of(state: State, resource: str) -> str:
@@ -74,8 +86,8 @@ def kind_of(state: State, resource: str) -> str:
     return state.catalogue.by_name(resource).kind if resource in state.catalogue else resource
 
 
-def _entry(record: AnyRecord, op: str, kind: str, key: str, what: tuple[str, ...]) -> Entry:
-    assert not isinstance(record, End)  # the end of a snapshot is no history
+def _entry(state: State, record: AnyRecord, op: str, what: tuple[str, ...]) -> Entry:
+    kind, key = subject_of(state, record)
     return Entry(record.t, record.seq, op, kind, key, what)
 
 

@@ -12,6 +12,7 @@ All times are UTC unless they say otherwise, as all that is printed is.
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from kube_router.core import pflag
@@ -112,19 +113,23 @@ def time_text(t: int) -> str:
 
 def date_text(t: int) -> str:
     """Return the date: ``2026-11-22``."""
-    return _datetime(t).strftime("%Y-%m-%d")
+    return _date_of_day(t // DAY_MS)
 
 
 def clock_text(t: int) -> str:
     """Return the time of day: ``19:54:01.250``."""
-    return _datetime(t).strftime("%H:%M:%S.%f")[:-3]
+    seconds, milliseconds = divmod(t % DAY_MS, 1000)
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:02}:{minutes:02}:{seconds:02}.{milliseconds:03}"
 
 
-def _datetime(t: int) -> datetime:
+@lru_cache(maxsize=1024)
+def _date_of_day(day: int) -> str:
     try:
-        return _EPOCH + timedelta(milliseconds=t)
+        return (_EPOCH + timedelta(days=day)).strftime("%Y-%m-%d")
     except OverflowError:  # a record with an absurd time is shown at the epoch rather than not at all
-        return _EPOCH
+        return _EPOCH.strftime("%Y-%m-%d")
 
 
 def _duration_ms(text: str) -> int:

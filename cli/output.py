@@ -69,6 +69,8 @@ def entry_line(entry: Entry, label: str = "") -> str:
 
 def _printable(text: str) -> str:
     """Return the text without what could steer a terminal: a journal may hold what a stranger wrote."""
+    if text.isprintable():
+        return text
     return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
 
 

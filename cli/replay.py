@@ -8,16 +8,16 @@ options in the journal's head (``kr replay J --plan proxy --masquerade-all``).
 import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from functools import partial
 from typing import NamedTuple
 
 import click
 
 from kube_router.cli.changes import changes
-from kube_router.cli.history import Entry, kind_of, tell
+from kube_router.cli.filter import Filter
+from kube_router.cli.history import Entry, kind_of, subject_of, tell
 from kube_router.cli.loading import offline_registry
-from kube_router.cli.moment import ALL_SEQS, Moment, Point, SeqRange, parse_moment, parse_seqs
+from kube_router.cli.moment import Moment, Point, parse_moment, parse_seqs
 from kube_router.cli.output import HistoryJson, HistoryTable, complain, print_difference, print_lines, print_objects
 from kube_router.cli.plan import build_offline, difference, offline_options, render
 from kube_router.cli.sources import Source, open_source
@@ -40,29 +40,6 @@ class MomentType(click.ParamType[Moment]):
 
 
 MOMENT = MomentType()
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """Which entries are shown."""
-
-    kinds: frozenset[str] = frozenset()
-    keys: tuple[str, ...] = ()
-    seqs: SeqRange = ALL_SEQS
-    since: Point | None = None
-    until: Point | None = None
-
-    def shows(self, entry: Entry) -> bool:
-        if self.kinds and entry.kind.lower() not in self.kinds:
-            return False
-        if self.keys and not any(fnmatchcase(entry.key, pattern) for pattern in self.keys):
-            return False
-        return entry.seq in self.seqs and self._is_in_time(entry)
-
-    def _is_in_time(self, entry: Entry) -> bool:
-        if self.since is not None and (entry.seq < (self.since.seq or 0) or entry.t < (self.since.t or 0)):
-            return False
-        return self.until is None or not self.until.is_before(entry.seq, entry.t)
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
@@ -172,25 +149,24 @@ class Replay:
         show = (
             HistoryJson(flush=request.follow) if self.as_json else HistoryTable(labelled=labelled, flush=request.follow)
         ).show
-        told = [self._tell(source) for source in self.sources]
+        told = [self._tell(source, shown) for source in self.sources]
         for _, label, entry, record in told[0] if len(told) == 1 else heapq.merge(*told, key=lambda each: each.t):
-            if shown.shows(entry):
-                show(label, entry, record)
+            show(label, entry, record)
 
     def _kind(self, kind: str) -> str:
         """Return the kind in lower case, also for the API's plural (services)."""
         name = kind.lower()
         return self.catalogue.by_name(name).kind.lower() if name in self.catalogue else name
 
-    def _tell(self, source: Source) -> Iterator[Told]:
-        walk = self._walk(source)
+    def _tell(self, source: Source, shown: Filter) -> Iterator[Told]:
+        walk, everything = self._walk(source), self.request.everything
         for record in walk.steps():
-            entry = None
-            if record is not None:
-                entry = tell(
-                    walk.state, record, head=walk.head, everything=self.request.everything, complete=walk.known
-                )
-            if record is not None and entry is not None:
+            if record is None or not shown.spans(record.seq, record.t):
+                continue
+            if not shown.names(*subject_of(walk.state, record)):
+                continue
+            entry = tell(walk.state, record, head=walk.head, everything=everything, complete=walk.known)
+            if entry is not None:
                 label = record.node if isinstance(record, Segment) else walk.label
                 yield Told(entry.t, label or source.name, entry, record)
 
@@ -243,7 +219,7 @@ class Replay:
 
     def _is_asked_for(self, kind: str, key: str) -> bool:
         kinds = {self._kind(each) for each in self.request.kinds}
-        return Filter(kinds=frozenset(kinds), keys=self.request.keys).shows(Entry(0, 0, "put", kind, key, ()))
+        return Filter(kinds=frozenset(kinds), keys=self.request.keys).names(kind, key)
 
     def _difference(self, first: Point, second: Point) -> int:
         before, after = self._fold(first), self._fold(second)
