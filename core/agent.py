@@ -9,22 +9,25 @@ kernel keeps what it holds.
 import logging
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import anyio
+import anyio.to_thread
 from anyio.abc import TaskGroup
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
+from prometheus_client.metrics_core import Metric
 
 from kube_router import __version__
 from kube_router.core import control, http
 from kube_router.core.agent_options import node_name
 from kube_router.core.api import Context, Plugin
+from kube_router.core.exposition import CONTENT_TYPE, exposition
 from kube_router.core.intake import Intake
 from kube_router.core.keeper import Keeper
 from kube_router.core.log import Log
-from kube_router.core.metrics import Combined, Metrics
+from kube_router.core.metrics import Metrics
 from kube_router.core.options import Options
 from kube_router.core.problems import Problems
 from kube_router.core.registry import Registry
@@ -92,6 +95,7 @@ class Agent:
             now_ms=now_ms,
             new_cluster=self.keeper.new_cluster,
         )
+        self._scraping = anyio.CapacityLimiter(1)  # a second scraper waits for the first
         self.runners = [self._runner(name) for name in registry.names if options.flag(f"run-{name}")]
         needed = {resource for runner in self.runners for resource in self._view(runner.plugin).resources}
         resources = [resource for resource in self.catalogue if resource.name in needed]
@@ -205,28 +209,36 @@ class Agent:
         if port:
             tasks.start_soon(serve)
 
-    def _healthz(self) -> http.Answer:
+    async def _healthz(self) -> http.Answer:
         """The loop is alive, or this would not be answered; a loop that crawls is unhealthy too."""
         if self.watchdog.since_beat_s > HEALTHY_BEAT_S:
             return http.Answer(500, b"Unhealthy\n")
         return http.Answer(200, b"OK\n")
 
-    def _readyz(self) -> http.Answer:
+    async def _readyz(self) -> http.Answer:
         late = [runner.name for runner in self.runners if not runner.confirmed]
         if late:
             return http.Answer(500, f"not yet in sync: {', '.join(late)}\n".encode())
         return http.Answer(200, b"OK\n")
 
-    def _metrics(self) -> http.Answer:
+    async def _metrics(self) -> http.Answer:
+        """All metrics there are. In a thread: a plugin may ask the kernel for them, and there may be thousands."""
         self.metrics.problems.set(len(self.problems))
         self.keeper.export(self.metrics)
-        exposition = CollectorRegistry()
-        exposition.register(Combined(self._registries))
-        return http.Answer(200, generate_latest(exposition), "text/plain; version=0.0.4; charset=utf-8")
+        registries = [self.metrics.registry, *(runner.registry for runner in self.runners)]
+        text = await anyio.to_thread.run_sync(_text, registries, limiter=self._scraping, abandon_on_cancel=True)
+        return http.Answer(200, text, CONTENT_TYPE)
 
-    def _registries(self) -> Iterator[CollectorRegistry]:
-        yield self.metrics.registry
-        yield from (runner.registry for runner in self.runners)
+
+def _text(registries: Sequence[CollectorRegistry]) -> bytes:
+    """Return the exposition of all registries, without what a plugin's collector fails to give."""
+    metrics: list[Metric] = []
+    for registry in registries:
+        try:
+            metrics += registry.collect()
+        except Exception:
+            logger.exception("metrics_not_collected now='the others are served'")
+    return exposition(metrics)
 
 
 def make_source(options: Options, sink: Sink, resources: list[Resource], redact: Redact) -> Source:

@@ -1,7 +1,7 @@
 """A small HTTP/1.1 server for GET: health and metrics. One request per connection, every wait with a deadline."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 import anyio
@@ -22,7 +22,7 @@ class Answer:
 
 
 REASONS = {200: "OK", 404: "Not Found", 405: "Method Not Allowed", 500: "Internal Server Error"}
-Pages = Mapping[str, Callable[[], Answer]]
+Pages = Mapping[str, Callable[[], Awaitable[Answer]]]
 
 
 async def serve(host: str, port: int, pages: Pages) -> None:
@@ -34,7 +34,7 @@ async def serve(host: str, port: int, pages: Pages) -> None:
         async with stream, limiter:
             try:
                 with anyio.move_on_after(REQUEST_S):
-                    await stream.send(_response(await _request_line(stream), pages))
+                    await stream.send(await _response(await _request_line(stream), pages))
             except (OSError, anyio.BrokenResourceError, anyio.EndOfStream) as error:
                 logger.debug("http_client_gone error=%r", error)
 
@@ -49,7 +49,7 @@ async def _request_line(stream: SocketStream) -> str:
     return data.split(b"\r\n", 1)[0].decode("latin-1")
 
 
-def _response(request_line: str, pages: Pages) -> bytes:
+async def _response(request_line: str, pages: Pages) -> bytes:
     method, _, rest = request_line.partition(" ")
     path = rest.partition(" ")[0].partition("?")[0]
     if method not in ("GET", "HEAD"):
@@ -57,7 +57,7 @@ def _response(request_line: str, pages: Pages) -> bytes:
     elif (page := pages.get(path)) is None:
         answer = Answer(404, b"not here: " + " ".join(sorted(pages)).encode() + b"\n")
     else:
-        answer = page()
+        answer = await page()
     head = (
         f"HTTP/1.1 {answer.status} {REASONS[answer.status]}\r\nContent-Type: {answer.content_type}\r\n"
         f"Content-Length: {len(answer.body)}\r\nConnection: close\r\n\r\n"

@@ -1,10 +1,8 @@
 """The agent's own metrics. Plugins register theirs in the registry of their context; names follow kube-router's."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
 
 PREFIX = "kube_router_"
 # From the 50 ms debounce to the 30 s of a back-off: where a change is late, one wants to know by how much.
@@ -44,14 +42,3 @@ class Metrics:
         self.journal_stopped = gauge("journal_stopped", "1 while journaling had to stop (disk full or failing)")
         build = Gauge(PREFIX + "build_info", "Version", ["goversion", "version"], registry=self.registry)
         build.labels(goversion="", version=version).set(1)
-
-
-class Combined(Collector):
-    """Collects several registries as one: a plugin's is replaced when the plugin is built anew."""
-
-    def __init__(self, registries: Callable[[], Iterable[CollectorRegistry]]) -> None:
-        self._registries = registries
-
-    def collect(self) -> Iterator[Metric]:
-        for registry in self._registries():
-            yield from registry.collect()

@@ -15,6 +15,7 @@ from kube_router.core.api import ClusterView, Context, Dirty, Line, Option, Plug
 from kube_router.events.model import EndpointSlice, Node, Object, Service
 from kube_router.plugins.proxy.blame import lines
 from kube_router.plugins.proxy.kernel import Applied, Kernel
+from kube_router.plugins.proxy.metrics import Metrics
 from kube_router.plugins.proxy.model import Actual, ServiceId, Step
 from kube_router.plugins.proxy.options import OPTIONS
 from kube_router.plugins.proxy.plan import carry_out, plan, plan_places
@@ -47,12 +48,14 @@ class Proxy:
         self._kernel: Kernel | None = None
         self._actual: Actual | None = None  # None: not known exactly
         self._taken_over = False
+        self._metrics = Metrics(context.metrics, lambda: self._cluster.owners.copy())
         self._watch = Watch(lambda address: self._cluster.address(address) is not None)
 
     async def reconcile(self, view: ClusterView, dirty: Dirty) -> Receipt:
         self._watch.begin()
         try:
-            return await self._reconcile(view, dirty)
+            with self._metrics.sync_time.time():
+                return await self._reconcile(view, dirty)
         finally:
             self._watch.end()
 
