@@ -45,7 +45,7 @@ Row = tuple[str, str]
 def _rows(document: Mapping[str, Any]) -> Iterator[Row]:
     yield "node", str(document.get("node", "?"))
     yield "agent", f"{document.get('agent', '?')}, up {duration_text(round(_number(document, 'uptime_s')))}"
-    yield from _labelled("source", _words(document.get("source")))
+    yield from _labelled("source", _source(document.get("source")))
     yield from _labelled("sync", [_sync(name, each) for name, each in _mapping(document, "sync").items()])
     yield from _labelled("journal", _journal(_mapping(document, "journal")))
     for plugin in document.get("plugins") or ():
@@ -62,6 +62,19 @@ def _labelled(label: str, said: list[str]) -> Iterator[Row]:
         label = ""
     for number, each in enumerate(said):
         yield (label if number == 0 else "", each)
+
+
+def _source(said: object) -> list[str]:
+    """Return what a source says of itself: of streams their state, and each error once."""
+    streams = said if isinstance(said, Mapping) else {}
+    if not streams or not all(isinstance(stream, Mapping) and "state" in stream for stream in streams.values()):
+        return _words(said)
+    by_state: dict[str, list[str]] = {}
+    for name, stream in streams.items():
+        by_state.setdefault(str(stream["state"]), []).append(str(name))
+    errors = dict.fromkeys(str(stream["last_error"]) for stream in streams.values() if stream.get("last_error"))
+    states = [f"{', '.join(names)}: {state}" for state, names in by_state.items()]
+    return [*states, *(f"last error: {error}" for error in errors)]
 
 
 def _words(said: object) -> list[str]:
@@ -92,6 +105,7 @@ def _journal(said: Mapping[str, Any]) -> list[str]:
         rows.append(f"{lag} records not on disk yet")
     if stopped := said.get("stopped"):
         rows.append(f"STOPPED: {stopped if isinstance(stopped, str) else 'nothing is recorded'}")
+    rows += [f"lost: {each}" for each in said.get("lost") or ()]
     return rows
 
 

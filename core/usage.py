@@ -63,7 +63,7 @@ def _default(option: Option) -> str:
 
 INTRODUCTION = """# Options
 
-This page is generated from the definitions (`make docs`); do not edit it.
+This page is generated from the definitions (`kr options > docs/options.md`); do not edit it.
 
 Every option is a flag (`--health-port 20244`), an environment variable (`KR_HEALTH_PORT=20244`) and a key of the file
 named by `--config` (YAML: `health-port: 20244`). A flag wins over the environment, the environment over the file, the

@@ -81,6 +81,16 @@ def test_what_an_agent_of_another_version_does_not_say_is_left_out() -> None:
     )
 
 
+def test_streams_are_told_by_their_state_and_each_error_once() -> None:
+    stream = {"state": "connecting", "since": 1795502903.99, "last_error": "refused", "rv": ""}
+    source = {"services": stream, "nodes": stream, "pods": {"state": "watching", "last_error": ""}}
+    assert render({"node": "n1", "source": source}, 60).splitlines()[2:5] == [
+        "source   services, nodes: connecting",
+        "         pods: watching",
+        "         last error: refused",
+    ]
+
+
 def test_no_agent_is_said_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(PeerError) as error:
         ask(str(tmp_path / "kr.sock"), "status")
