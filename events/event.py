@@ -14,10 +14,13 @@ Schema: ``SCHEMA`` is written in each segment head. A reader upcasts older schem
 stops at a newer one.
 """
 
+import re
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import msgspec
 from msgspec import Raw, Struct
+from msgspec.structs import replace
 
 from kube_router.events.model import Object
 
@@ -44,14 +47,25 @@ class Segment(Record, frozen=True, gc=False, kw_only=True, omit_defaults=True, t
     synced: tuple[str, ...] = ()  # resources with a ``sync`` before this point
 
 
-class Put(Record, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="put"):
+if TYPE_CHECKING:
+    AnyObject = Object | Raw
+
+    class _OfAnyKind:
+        """Nothing, to type checkers."""
+else:
+    # To msgspec a Put is generic: a line is read in one pass once it is known of what kind its object is.
+    AnyObject = TypeVar("AnyObject")
+    _OfAnyKind = Generic[AnyObject]
+
+
+class Put(Record, _OfAnyKind, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="put"):
     """``trigger_ms``: a slice's last-change-trigger-time (Unix ms); it is no part of the object's value."""
 
     r: str
     key: str
     rv: str = ""
     trigger_ms: int = 0
-    obj: Object | Raw
+    obj: AnyObject
 
 
 class Delete(Record, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="del"):
@@ -99,20 +113,20 @@ Change = Put | Delete | Advance | Sync | Note | ReceiptRecord
 AnyRecord = Segment | Change | End
 
 
-class _WirePut(Record, frozen=True, gc=False, kw_only=True, tag="put"):
-    """How a ``put`` is read: the object waits for its type."""
-
-    r: str
-    key: str
-    rv: str = ""
-    trigger_ms: int = 0
-    obj: Raw
-
-
 _encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(Segment | _WirePut | Delete | Advance | Sync | Note | ReceiptRecord | End)
+_put_of = cast("Any", Put)
+_decoder = msgspec.json.Decoder(Segment | _put_of[Raw] | Delete | Advance | Sync | Note | ReceiptRecord | End)
+# A line as ``encode`` writes it says early of which resource it is; any other order of fields is read as well, slower.
+_starts_put = re.compile(rb'\{"op":"put","seq":[0-9]+,"t":[0-9]+,"r":"([a-z0-9.-]+)"', re.ASCII).match
 
-ObjectDecoder = Callable[[Raw], Object]
+ObjectDecoder = Callable[[bytes], Put]
+"""Reads the ``put`` of one resource."""
+
+
+def object_decoder(model: type[Object]) -> ObjectDecoder:
+    """Return the decoder of puts that hold this model."""
+    decode_put: ObjectDecoder = msgspec.json.Decoder(_put_of[model]).decode
+    return decode_put
 
 
 def encode(record: AnyRecord) -> bytes:
@@ -120,21 +134,17 @@ def encode(record: AnyRecord) -> bytes:
     return _encoder.encode(record)
 
 
-def decode(line: bytes | memoryview, objects: Mapping[str, ObjectDecoder]) -> AnyRecord:
+def decode(line: bytes, objects: Mapping[str, ObjectDecoder]) -> AnyRecord:
     """Return the record that ``encode`` wrote; ``objects`` decodes by resource.
 
     Raises msgspec.DecodeError (a ValueError) for what is no record of this schema.
     """
-    record: Segment | _WirePut | Delete | Advance | Sync | Note | ReceiptRecord | End = _decoder.decode(line)
-    if not isinstance(record, _WirePut):
+    if (put := _starts_put(line)) is not None and (decode_put := objects.get(put[1].decode())) is not None:
+        return decode_put(line)
+    record: AnyRecord = _decoder.decode(line)
+    if not isinstance(record, Put):
         return record
-    decode_object = objects.get(record.r)
-    return Put(
-        seq=record.seq,
-        t=record.t,
-        r=record.r,
-        key=record.key,
-        rv=record.rv,
-        trigger_ms=record.trigger_ms,
-        obj=record.obj.copy() if decode_object is None else decode_object(record.obj),
-    )
+    if record.r in objects:
+        return objects[record.r](line)
+    assert isinstance(record.obj, Raw)
+    return replace(record, obj=record.obj.copy())  # which else keeps the whole buffer

@@ -8,6 +8,7 @@ What was lost decides whether the kernel may be newer than the journal (``comple
 loss: its writer died within the write, before anybody acted on it. Any other loss is one.
 """
 
+import gc
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -62,12 +63,18 @@ def recover(directory: Path, objects: Mapping[str, ObjectDecoder], apply: Apply,
     began = time.monotonic()
     run = _Recoverer(directory, objects, apply, position)
     unreadable = ""
+    # Millions of new objects without a cycle among them: the collector would go through all of them again and again.
+    collecting = gc.isenabled()
+    gc.disable()
     try:
         run.recover()
     except OSError as error:
         run.whole = False
         unreadable = f"{error.strerror}: {error.filename or directory}"
         run.cut.append(f"the rest could not be read ({unreadable})")
+    finally:
+        if collecting:
+            gc.enable()
     return Recovery(
         last_seq=run.seq,
         cluster=position.cluster,
@@ -153,27 +160,37 @@ class _Recoverer:
         """Apply the records behind the snapshot, up to the first damage."""
         grammar = Grammar(logs[0].seq if logs else 0)
         for i, log in enumerate(logs):
-            offset = 0
-            try:
-                with open_for_reading(log.path) as opened:
-                    for line in lines(opened):
-                        self._take_line(line, grammar)
-                        offset += len(line)
-            except BadLine as error:
+            offset, error = self._log(log, grammar)
+            if error is not None:
                 self._tear(log, offset, error, last=i == len(logs) - 1)
                 self._bad(logs[i + 1 :], f"the damage in {log.path.name} is before it")
                 return
 
-    def _take_line(self, line: bytes, grammar: Grammar) -> None:
-        record = parse(line, self.objects)
-        grammar.take(record)
-        if isinstance(record, Segment):
-            self._take(record)
-        elif record.seq > self.seq:
-            self._take(record)
-            self.position.move(record)
-            self.seq = record.seq
-            self.tail_bytes += len(line)
+    def _log(self, log: File, grammar: Grammar) -> tuple[int, BadLine | None]:
+        """Apply one log; return where it ends, and the damage if it ends in one."""
+        objects, expect, apply, move = self.objects, grammar.take, self.apply, self.position.move
+        snapshot_seq, offset, records, covered = self.seq, 0, 0, 0
+        try:
+            with open_for_reading(log.path) as opened:
+                for line in lines(opened):
+                    record = parse(line, objects)
+                    expect(record)
+                    offset += len(line)
+                    if isinstance(record, Segment):
+                        self._take(record)
+                    elif record.seq > snapshot_seq:
+                        apply(record)
+                        move(record)
+                        records += 1
+                    else:
+                        covered += len(line)
+        except BadLine as error:
+            return offset, error
+        finally:
+            self.seq += records
+            self.records += records
+            self.tail_bytes += offset - covered
+        return offset, None
 
     def _take(self, record: AnyRecord) -> None:
         if isinstance(record, Segment):

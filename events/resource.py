@@ -8,10 +8,10 @@ built-in ones are in events/normalize.py (``BUILTIN``); third parties add theirs
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-import msgspec
 from msgspec import Raw
 
 from kube_router.events.errors import Problem
+from kube_router.events.event import ObjectDecoder, object_decoder
 from kube_router.events.model import Object
 
 
@@ -61,7 +61,7 @@ class Catalogue:
     def __init__(self, resources: Iterable[Resource] = ()) -> None:
         self._by_name: dict[str, Resource] = {}
         self._by_model: dict[type[Object], Resource] = {}
-        self.decoders: dict[str, Callable[[Raw], Object]] = {}
+        self.decoders: dict[str, ObjectDecoder] = {}
         for resource in resources:
             self.add(resource)
 
@@ -73,7 +73,7 @@ class Catalogue:
             )
         self._by_name[resource.name] = resource
         self._by_model[resource.model] = resource
-        self.decoders[resource.name] = msgspec.json.Decoder(resource.model).decode
+        self.decoders[resource.name] = object_decoder(resource.model)
 
     def __iter__(self) -> Iterator[Resource]:
         return iter(self._by_name.values())
