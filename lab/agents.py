@@ -7,7 +7,6 @@ import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +94,8 @@ def switches(plugins: Sequence[str] | None) -> list[str]:
     """Return the flags that run just these plugins, none for all. ConfigError for one that is not installed."""
     if plugins is None:
         return []
+    from importlib.metadata import entry_points  # takes half a second where the CPU is emulated
+
     installed = sorted({point.name for point in entry_points(group="kube_router.plugins")})
     if unknown := sorted(set(plugins) - set(installed)):
         raise ConfigError(f"no plugin {', '.join(unknown)} is installed; there are {', '.join(installed)}")

@@ -4,11 +4,13 @@ The controllers (controllers.py) derive what an API server would hold; it is wri
 watch. A change goes the way it goes in a cluster: new pods run first, then the objects say so, then old pods stop.
 """
 
+import dataclasses
 import os
 import shutil
 import signal
 import time
 from collections.abc import Callable, Sequence
+from ipaddress import ip_address
 from typing import Any
 
 from msgspec.structs import replace
@@ -17,11 +19,11 @@ from kube_router.events.errors import ConfigError, KernelError, Problem
 from kube_router.lab import machine, machines, netns, probe
 from kube_router.lab.agents import Agent
 from kube_router.lab.controllers import Derived, derive, node_manifests
-from kube_router.lab.manifests import Folder, merge
-from kube_router.lab.objects import Json, key, kind
+from kube_router.lab.manifests import Folder, merge, read
+from kube_router.lab.objects import Json, items, key, kind, of_kind
 from kube_router.lab.store import Lab, LabFolder
 from kube_router.lab.topology import IPV4, Topology, node_names, plan_topology, prefix
-from kube_router.lab.workloads import REPLICATED
+from kube_router.lab.workloads import REPLICATED, lab_pod
 
 READY_TIMEOUT_S = 60
 SLOWNESS_IN_VM = 5
@@ -69,7 +71,7 @@ class Cluster:
         self.folder = LabFolder(lab.name)
         self.topology = topology_of(lab)
         self._written = self.folder.written()
-        self._derived = derive(self._written, self.topology, lab.allocations)
+        self._derived = self._mirrored() if lab.kubeconfig else derive(self._written, self.topology, lab.allocations)
         self.machines = machines.Machines(self.topology, self.folder, self._derived.pods)
         self.agents = {node.name: self._agent(node.name) for node in self.topology.nodes}
 
@@ -91,9 +93,14 @@ class Cluster:
         try:
             cluster.machines.build(routes=lab.routes)
             say(f"{len(lab.nodes)} nodes on {len(cluster.topology.subnets)} subnet(s)")
-            if agents:  # they take longest to start; what they are to do comes while they do
-                cluster.folder.manifests.mkdir(exist_ok=True)
-            cluster.apply(objects)
+            if lab.kubeconfig:
+                return cluster
+            derived = cluster._derive(merge((), objects))
+            Folder(folder.manifests).write(derived.objects)
+            if agents:  # they take longest to start: pods are plugged in while they do
+                cluster.start_agents(wait=False)
+            cluster._report(derived, cluster.machines.start_pods(derived.pods))
+            say(f"{len(derived.pods)} pods")
             if agents:
                 cluster.start_agents()
         except BaseException:
@@ -107,6 +114,12 @@ class Cluster:
     def objects(self) -> tuple[Json, ...]:
         """What the "API server" holds."""
         return self._derived.objects
+
+    def _mirrored(self) -> Derived:
+        """Return what the lab's kubelet has last seen of the real API server."""
+        objects = tuple(read([self.folder.manifests])) if self.folder.manifests.is_dir() else ()
+        pods = tuple(pod for pod in map(lab_pod, of_kind(objects, "Pod")) if pod is not None)
+        return Derived(objects, pods, self.lab.allocations, ())
 
     def apply(self, objects: Sequence[Json]) -> Derived:
         """Add or replace objects, as ``kubectl apply`` does."""
@@ -129,17 +142,30 @@ class Cluster:
         return self.apply([{**obj, "spec": {**obj["spec"], "replicas": replicas}} for obj in found])
 
     def _become(self, written: list[Json]) -> Derived:
-        derived = derive(written, self.topology, self.lab.allocations)
-        self.lab = replace(self.lab, allocations=derived.allocations)
-        self.folder.save(self.lab)
-        self.folder.save_written(written)
+        """Let the written objects be these: new pods run, then the objects say so, then old pods stop."""
+        derived = self._derive(written)
         problems = self.machines.start_pods(derived.pods)
         Folder(self.folder.manifests).write(derived.objects)
         self.machines.stop_pods_but(derived.pods)
-        self._written, self._derived = written, derived
+        self._report(derived, problems)
+        return derived
+
+    def _derive(self, written: list[Json]) -> Derived:
+        """Derive, and remember what was written and what was given out."""
+        if self.lab.kubeconfig:
+            raise ConfigError(
+                f"lab {self.lab.name} has a real API server: use kubectl --kubeconfig {self.lab.kubeconfig}"
+            )
+        self._written = written
+        self._derived = derive(written, self.topology, self.lab.allocations)
+        self.lab = replace(self.lab, allocations=self._derived.allocations)
+        self.folder.save(self.lab)
+        self.folder.save_written(written)
+        return self._derived
+
+    def _report(self, derived: Derived, problems: Sequence[str]) -> None:
         for problem in [*derived.problems, *(Problem("Pod", "server", text) for text in problems)]:
             self.say(f"problem: {problem}")
-        return derived
 
     # -- agents --------------------------------------------------------------------------------------------------------
 
@@ -192,9 +218,34 @@ class Cluster:
     # -- traffic -------------------------------------------------------------------------------------------------------
 
     def probe(self, place: str, target: str, *, count: int = 1, question: str = "who") -> probe.Counts:
-        """Return who answers at ``ADDRESS:PORT[/PROTOCOL]``, asked from ``outside``, a node or a pod."""
+        """Return who answers at ``HOST:PORT[/PROTOCOL]``, asked from ``outside``, a node or a pod.
+
+        HOST is an address or the name of a Service (its first cluster IP), a node or a pod.
+        """
         where = probe.target(target)
+        where = dataclasses.replace(where, address=self.address_of(where.address))
         return probe.probe(where, count=count, namespace=self.machines.namespace_of(place), question=question)
+
+    def address_of(self, host: str) -> str:
+        """Return the address of a Service, node or pod by its name; an address is returned as it is."""
+        if is_address(host):
+            return host
+        full = host if "/" in host else f"default/{host}"
+        for service in of_kind(self.objects, "Service"):
+            if key(service) == full and (ips := items(service, "spec", "clusterIPs")) and is_address(ips[0]):
+                return str(ips[0])
+        if full in self.machines.pods:
+            return self.machines.pods[full].ips[0]
+        return self.topology.node(host).addresses[0]
+
+
+def is_address(text: str) -> bool:
+    """Tell whether a text is an IP address."""
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def slowness() -> int:

@@ -1,8 +1,8 @@
 """The commands (of ``ip -batch``) that build a lab's machines and cables (pure).
 
-Each builder returns steps: a namespace ("" is the one of the caller) and lines for it. All cables are made from the
-caller's namespace in one batch, both ends at once where they belong, so that nothing of a lab is ever seen in the
-host's own network.
+Each builder returns steps: a namespace and lines for it. All cables are made from within the fabric in one batch, both
+ends at once where they belong: nothing of a lab is ever seen in the host's own network. (Linux before 6.14 refuses a
+new link whose name exists where the command runs, whatever namespace it is for: the host has an eth0, the fabric none.)
 
 Until a routing plugin runs, nodes get static routes to each other's pod CIDRs, as a cloud's route table would give.
 """
@@ -46,7 +46,7 @@ def cables(topology: Topology) -> Step:
     lines = [f"link add subnet{subnet} netns {fabric} type bridge" for subnet in topology.subnets]
     lines += [_cable("eth0", topology.namespace(node.name), f"node{node.number}", fabric) for node in topology.nodes]
     lines.append(_cable("eth0", topology.outside, "outside", fabric))
-    return Step("", tuple(lines))
+    return Step(fabric, tuple(lines))
 
 
 def _cable(end: str, namespace: str, other: str, other_namespace: str) -> str:
@@ -94,7 +94,7 @@ def node_step(topology: Topology, node: LabNode, *, routes: bool) -> Step:
 def pod_cables(topology: Topology, pods: Iterable[LabPod]) -> Step:
     """Return the making of the cables between pods and their nodes."""
     return Step(
-        "",
+        topology.fabric,
         tuple(
             _cable("eth0", topology.pod_namespace(pod), pod_interface(pod.key), topology.namespace(pod.node))
             for pod in pods

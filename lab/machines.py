@@ -5,6 +5,7 @@ than what it does. Removing needs no memory: what is ours begins with the lab's 
 are those inside.
 """
 
+import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -13,6 +14,8 @@ from kube_router.lab import fabric, netns, servers
 from kube_router.lab.agents import spawn
 from kube_router.lab.store import LabFolder
 from kube_router.lab.topology import LabPod, Topology, pod_interface, prefix
+
+COMMAND_TIMEOUT_S = 120
 
 
 class Machines:
@@ -28,6 +31,8 @@ class Machines:
         topology = self.topology
         spaces = fabric.namespaces(topology)
         netns.add(spaces)
+        log = self.folder.path / "servers.log"
+        spawn([sys.executable, "-m", "kube_router.lab.servers", str(self.folder.servers), topology.fabric], log=log)
         forwarding = [topology.fabric, *(topology.namespace(node.name) for node in topology.nodes)]
         for name in spaces:
             values = fabric.COMMON | (fabric.FORWARDING if name in forwarding else {})
@@ -37,8 +42,6 @@ class Machines:
         run(fabric.outside_step(topology))
         for node in topology.nodes:
             run(fabric.node_step(topology, node, routes=routes))
-        log = self.folder.path / "servers.log"
-        spawn([sys.executable, "-m", "kube_router.lab.servers", str(self.folder.servers), topology.fabric], log=log)
 
     # -- pods ----------------------------------------------------------------------------------------------------------
 
@@ -103,6 +106,11 @@ class Machines:
             return self.topology.pod_namespace(pod)
         there = ["outside", *(node.name for node in self.topology.nodes), *map(servers.spoken_name, sorted(self.pods))]
         raise ConfigError(f"lab {self.topology.lab} has no {place}; there are {', '.join(there)}")
+
+    def run(self, place: str, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        """Return the ended command, which ran in a place for at most COMMAND_TIMEOUT_S. Its status is not judged."""
+        argv = ["ip", "netns", "exec", self.namespace_of(place), *command]
+        return subprocess.run(argv, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False)
 
 
 def run(step: fabric.Step) -> None:
