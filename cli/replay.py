@@ -254,6 +254,10 @@ def _refuse_contradictions(request: Request) -> None:
         raise ConfigError("--node needs --plan PLUGIN")
     if request.at is not None and (not offline or request.diff is not None):
         raise ConfigError("--at needs --plan or --state (history: --until)")
+    if offline and (request.since or request.until or request.seqs != "0.."):
+        raise ConfigError("--seq, --since and --until choose records of the history; a moment is --at or --diff")
+    if request.plan is not None and (request.kinds or request.keys):
+        raise ConfigError("--kind and --key do not go with --plan: a plan is of the whole state")
     if request.show_state and request.plan is not None:
         raise ConfigError("--state and --plan are two questions; ask one")
 

@@ -38,6 +38,8 @@ def open_source(name: str, catalogue: Catalogue, *, live: bool = False) -> Sourc
         return _stdin(catalogue, live=live)
     path = Path(name)
     try:
+        if path.is_fifo():  # such as <(zcat journal.log.gz): what is read is gone
+            return _kept(name, path.read_bytes(), catalogue)
         is_journal = _is_journal(path)
     except OSError as error:
         hint = "; a journal is its owner's (root)" if isinstance(error, PermissionError) else ""
@@ -67,5 +69,8 @@ def _patiently(records: Records) -> Records:
 def _stdin(catalogue: Catalogue, *, live: bool) -> Source:
     if live:
         return Source("-", lambda: read(sys.stdin.buffer, catalogue.decoders, salvage=True))
-    content = sys.stdin.buffer.read()
-    return Source("-", lambda: read(BytesIO(content), catalogue.decoders, salvage=True))
+    return _kept("-", sys.stdin.buffer.read(), catalogue)
+
+
+def _kept(name: str, content: bytes, catalogue: Catalogue) -> Source:
+    return Source(name, lambda: read(BytesIO(content), catalogue.decoders, salvage=True))

@@ -42,6 +42,8 @@ def seqs(out: str) -> list[int]:
         (["--at", "5"], "--at needs --plan or --state (history: --until)"),
         (["--plan", "proxy", "--at", "5", "--diff", "1", "2"], "--at needs --plan or --state (history: --until)"),
         (["--state", "--plan", "proxy"], "--state and --plan are two questions; ask one"),
+        (["--state", "--until", "5"], "--seq, --since and --until choose records of the history"),
+        (["--plan", "proxy", "--kind", "Service"], "--kind and --key do not go with --plan"),
         (["--plan", "proxi"], "there is no plugin 'proxi'; did you mean proxy?"),
         (["--plan", "zzz"], "there is no plugin 'zzz'; installed: proxy"),
         (["--masquerade-all"], "--masquerade-all=true makes a difference only with --plan"),
@@ -110,6 +112,14 @@ def test_the_folder_the_exported_file_and_stdin_tell_the_same(journal: str, tmp_
     assert told.status == 0
     assert kr("replay", str(file)) == told
     assert kr("replay", "-", stdin=file.read_bytes()) == told
+
+
+def test_a_pipe_by_name_is_read_once_and_answers_every_question(journal: str, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    command = f"cat {journal}/*.log > {pipe} & {KR} replay {pipe} --plan proxy --diff 9 -1h"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=WAIT_S)
+    assert (done.returncode, done.stdout, done.stderr) == (1, f"- {REAL_B}\n", "")
 
 
 def test_exporting_what_is_no_journal_is_wrong_use(tmp_path: Path) -> None:
