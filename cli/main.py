@@ -6,6 +6,7 @@ name. Exit status: 0 done, 1 differences or a failed check, 2 wrong use; what is
 """
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -111,6 +112,8 @@ def kube_router() -> None:
 
 def guarded(program: str, start: Callable[[], object]) -> int:
     """Return the exit status of ``start``, each error told as one line on stderr."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 still gets everything
     try:
         status = start()
         sys.stdout.flush()

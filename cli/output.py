@@ -52,7 +52,7 @@ class HistoryJson:
             "what": list(entry.what),
             "record": msgspec.to_builtins(record) if not _holds_raw(record) else None,
         }
-        print(json.dumps(document, ensure_ascii=False), flush=self._flush)
+        print(json.dumps(document), flush=self._flush)
 
 
 def _holds_raw(record: AnyRecord) -> bool:
@@ -99,7 +99,7 @@ def print_objects(rows: Sequence[tuple[str, str, int, Sequence[str], object]], *
     for kind, key, seq, words, obj in rows:
         if as_json:
             document = {"kind": kind, "key": key, "seq": seq, "what": list(words), "object": _builtins(obj)}
-            print(json.dumps(document, ensure_ascii=False))
+            print(json.dumps(document))
         else:
             print(_printable(f"{kind:<{KIND}} {key:<{KEY}} {seq:>7}  {'; '.join(words)}".rstrip()))
 

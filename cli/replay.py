@@ -114,6 +114,8 @@ class Replay:
         names, self.flags = split_words(request.words, self.registry, request.known)
         if self.flags and request.plan is None:
             raise ConfigError(f"{self.flags[0]} makes a difference only with --plan")
+        if request.follow and len(names) > 1:
+            raise ConfigError("--follow goes with one SOURCE; start it once per node")
         self.sources = [open_source(name, self.catalogue, live=request.follow) for name in names]
         self._end_ms: int | None = None
         self._reported: set[str] = set()

@@ -37,6 +37,7 @@ def seqs(out: str) -> list[int]:
     ("argv", "words"),
     [
         (["--follow", "--state"], "--follow tells history; it does not go with --plan, --state or --diff"),
+        (["--follow", "-"], "--follow goes with one SOURCE; start it once per node"),
         (["--blame"], "--blame needs --plan PLUGIN"),
         (["--node", "n1"], "--node needs --plan PLUGIN"),
         (["--at", "5"], "--at needs --plan or --state (history: --until)"),
@@ -270,6 +271,13 @@ def test_a_reader_that_has_had_enough_is_no_error(tmp_path: Path) -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait(WAIT_S) == 0
+
+
+def test_a_terminal_without_utf_8_gets_everything(journal: str) -> None:
+    environ = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([KR, "replay", journal], capture_output=True, env=environ, timeout=WAIT_S)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"ready \\u2192 terminating" in done.stdout
 
 
 @pytest.fixture
