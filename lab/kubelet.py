@@ -27,7 +27,7 @@ from kube_router.lab.apiclient import ApiClient
 from kube_router.lab.manifests import Folder
 from kube_router.lab.objects import Json, items, key, text, tree
 from kube_router.lab.store import Lab, LabFolder
-from kube_router.lab.topology import LabNode, Topology
+from kube_router.lab.topology import LabNode, Topology, family_of
 from kube_router.lab.workloads import bind, give_addresses, lab_pod, with_status
 
 logger = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ def _pod_cidrs(api: ApiClient, topology: Topology, say: cluster.Say) -> dict[str
     while len(found) < len(topology.nodes) and time.monotonic() < deadline:
         for node in topology.nodes:
             if cidrs := items(api.get(f"/api/v1/nodes/{node.name}"), "spec", "podCIDRs"):
-                found[node.name] = tuple(map(str, cidrs))
+                found[node.name] = tuple(str(cidr) for cidr in cidrs if family_of(str(cidr)) in topology.families)
         time.sleep(POLL_S)
     for node in topology.nodes:
         if node.name not in found:
