@@ -116,9 +116,12 @@ class Replay:
             raise ConfigError(f"{self.flags[0]} makes a difference only with --plan")
         if request.follow and len(names) > 1:
             raise ConfigError("--follow goes with one SOURCE; start it once per node")
-        self.sources = [open_source(name, self.catalogue, live=request.follow) for name in names]
         self._end_ms: int | None = None
         self._reported: set[str] = set()
+        self._labelled = len(names) > 1
+        self.sources = [
+            open_source(name, self.catalogue, partial(self._report, name), live=request.follow) for name in names
+        ]
 
     def run(self) -> int:
         """Answer the request; return the exit status."""
@@ -147,9 +150,10 @@ class Replay:
             since=self._point(request.since),
             until=self._point(request.until),
         )
-        labelled = len(self.sources) > 1
         show = (
-            HistoryJson(flush=request.follow) if self.as_json else HistoryTable(labelled=labelled, flush=request.follow)
+            HistoryJson(flush=request.follow)
+            if self.as_json
+            else HistoryTable(labelled=self._labelled, flush=request.follow)
         ).show
         told = [self._tell(source, shown) for source in self.sources]
         for _, label, entry, record in told[0] if len(told) == 1 else heapq.merge(*told, key=lambda each: each.t):
@@ -173,11 +177,11 @@ class Replay:
                 yield Told(entry.t, label or source.name, entry, record)
 
     def _walk(self, source: Source) -> Walk:
-        return Walk(source, self.catalogue, partial(self._report, source))
+        return Walk(source, self.catalogue, partial(self._report, source.name))
 
-    def _report(self, source: Source, text: str) -> None:
+    def _report(self, source: str, text: str) -> None:
         """Complain once, though a source may be read several times."""
-        said = f"{source.name}: {text}" if len(self.sources) > 1 else text
+        said = f"{source}: {text}" if self._labelled else text
         if said not in self._reported:
             self._reported.add(said)
             complain(said)

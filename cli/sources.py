@@ -16,9 +16,11 @@ from kube_router.events.event import AnyRecord
 from kube_router.events.reading import Damage, follow, read
 from kube_router.events.resource import Catalogue
 from kube_router.events.segment import listing
+from kube_router.events.sources.scan import is_manifest
 
 FOLLOW_S = 0.2
 
+Report = Callable[[str], None]
 Records = Iterator[AnyRecord | Damage | None]
 _line_begins = re.compile(rb"[0-9a-f]{8} \{").match
 _is_journal_name = re.compile(r".*\.(log|snap)(\.(torn|bad|aside)(\.[0-9]+)?)?").fullmatch
@@ -32,8 +34,11 @@ class Source:
     records: Callable[[], Records]
 
 
-def open_source(name: str, catalogue: Catalogue, *, live: bool = False) -> Source:
-    """Return the source. ConfigError for what cannot be read or is neither journal nor manifests."""
+def open_source(name: str, catalogue: Catalogue, report: Report, *, live: bool = False) -> Source:
+    """Return the source. ConfigError for what cannot be read or is neither journal nor manifests.
+
+    ``report`` is told what in manifests cannot be used; what is damaged in a journal is among the records.
+    """
     if name == "-":
         return _stdin(catalogue, live=live)
     path = Path(name)
@@ -45,7 +50,7 @@ def open_source(name: str, catalogue: Catalogue, *, live: bool = False) -> Sourc
         hint = "; a journal is its owner's (root)" if isinstance(error, PermissionError) else ""
         raise ConfigError(f"{name}: {error.strerror}{hint}") from None
     if not is_journal:
-        raise ConfigError(f"{name}: holds no journal")
+        return _manifests(path, catalogue, report, live=live)
     if live:
         return Source(name, lambda: _patiently(follow(path, catalogue.decoders, salvage=True)))
     return Source(name, lambda: read(path, catalogue.decoders, salvage=True))
@@ -56,6 +61,17 @@ def _is_journal(path: Path) -> bool:
         return bool(listing(path).files)
     with path.open("rb") as file:
         return bool(_line_begins(file.read(16))) or _is_journal_name(path.name) is not None
+
+
+def _manifests(path: Path, catalogue: Catalogue, report: Report, *, live: bool) -> Source:
+    if path.is_dir() and not any(is_manifest(entry.name) for entry in path.iterdir()):
+        raise ConfigError(f"{path}: holds neither a journal nor manifests (.yaml, .yml, .json)")
+    if live:
+        raise ConfigError(f"{path}: manifests have no history to follow; kr run --manifests watches them")
+    # YAML and the folder's watcher are slow to import, and a journal needs neither.
+    from kube_router.cli.declared import declared
+
+    return Source(str(path), lambda: declared(path, catalogue, report))
 
 
 def _patiently(records: Records) -> Records:

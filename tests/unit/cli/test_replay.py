@@ -186,6 +186,43 @@ def test_a_segment_without_a_snapshot_before_it_says_so(journal: str) -> None:
     assert (done.status, done.out, done.err) == (0, "", "kr: state incomplete before seq 9\n")
 
 
+# -- manifests ---------------------------------------------------------------------------------------------------------
+
+MANIFESTS = """\
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: prod}
+spec: {clusterIP: 10.96.0.10, clusterIPs: [10.96.0.10], ports: [{port: 80, name: http}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-x7, namespace: prod, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+ports: [{port: 8080, name: http}]
+endpoints: [{addresses: [10.0.3.7]}, {addresses: [nowhere]}]
+"""
+
+
+def test_manifests_can_be_planned_before_there_is_a_cluster(tmp_path: Path) -> None:
+    file = tmp_path / "web.yaml"
+    file.write_text(MANIFESTS)
+    (tmp_path / "broken.json").write_text("{")
+    done = kr("replay", str(file), "--plan", "proxy", "--node", "n1")
+    assert (done.status, done.out.splitlines()) == (0, [VIRTUAL, REAL_A])
+    assert done.err.startswith("kr: EndpointSlice prod/web-x7: ")
+    assert "nowhere" in done.err
+    folder = kr("replay", str(tmp_path), "--plan", "proxy", "--node", "n1", "--diff", "1", "-0s")
+    assert (folder.status, folder.out) == (1, f"+ {REAL_A}\n")
+    assert folder.err.count("broken.json") == 1
+
+
+def test_manifests_have_no_history_to_follow(tmp_path: Path) -> None:
+    (tmp_path / "web.yaml").write_text(MANIFESTS)
+    done = kr("replay", "--follow", str(tmp_path))
+    assert (done.status, done.out) == (2, "")
+    assert "kr run --manifests watches them" in done.err
+
+
 # -- damage ------------------------------------------------------------------------------------------------------------
 
 
