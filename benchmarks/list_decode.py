@@ -19,12 +19,12 @@ PAGE = 500
 BAR_S = 0.4
 
 
-def managed_fields(i: int) -> list[dict[str, Any]]:
-    labels = {f"f:label-{n}": {} for n in range(12)}
-    conditions = {
+def managed_fields() -> list[dict[str, Any]]:
+    labels: dict[str, Any] = {f"f:label-{n}": {} for n in range(12)}
+    conditions: dict[str, Any] = {
         f'k:{{"type":"Condition{n}"}}': {".": {}, "f:lastProbeTime": {}, "f:status": {}, "f:type": {}} for n in range(8)
     }
-    container = {
+    container: dict[str, Any] = {
         f"f:{name}": {} for name in ("image", "imagePullPolicy", "name", "resources", "terminationMessagePath")
     }
     spec = {"f:containers": {f'k:{{"name":"c{n}"}}': container for n in range(3)}, "f:dnsPolicy": {}}
@@ -84,7 +84,7 @@ def pod(i: int) -> dict[str, Any]:
             "creationTimestamp": "2026-01-02T03:04:05Z",
             "labels": {"app": app, "pod-template-hash": "7d9f8c6b5d", "tier": "front", "team": f"team-{i % 50}"},
             "annotations": {"kubernetes.io/config.seen": "2026-01-02T03:04:05Z", "checksum/config": "cd" * 32},
-            "managedFields": managed_fields(i),
+            "managedFields": managed_fields(),
             "ownerReferences": [
                 {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": app, "uid": "u", "controller": True}
             ],

@@ -137,7 +137,7 @@ class Journal:
             self._stop("cannot clean up", error)
         found = self.recovery = recover(self.directory, objects, apply, self._position)
         if found.unreadable:
-            self.stopped = self.stopped or f"cannot be read: {found.unreadable}"
+            self._stop("cannot read", OSError(errno.EIO, found.unreadable))
         self.last_seq = self._written_seq = self._synced_seq = found.last_seq
         self._tail_bytes, self._snapshot_bytes = found.tail_bytes, found.snapshot_bytes
         if not found.complete:

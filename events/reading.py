@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from kube_router.events.event import SCHEMA, AnyRecord, ObjectDecoder, Segment
 from kube_router.events.line import BadLine, Grammar
@@ -39,9 +39,8 @@ def read(
     source: Path | BinaryIO, objects: Mapping[str, ObjectDecoder], *, salvage: bool = False
 ) -> Iterator[AnyRecord | Damage]:
     """Yield all there is now. ``source`` is a folder, a file, or an open stream. OSError where it cannot be opened."""
-    for record in _read(source, _Reader(objects, live=False), salvage=salvage):
-        if record is not None:
-            yield record
+    # Only a live reading yields None.
+    return cast("Iterator[AnyRecord | Damage]", _read(source, _Reader(objects, live=False), salvage=salvage))
 
 
 def follow(
@@ -52,9 +51,14 @@ def follow(
 
 
 def _read(source: Path | BinaryIO, reader: "_Reader", *, salvage: bool) -> Iterator[AnyRecord | Damage | None]:
-    for record in _open(source, reader):
+    records = _open(source, reader)
+    return records if salvage else _up_to_damage(records)
+
+
+def _up_to_damage(records: Iterator[AnyRecord | Damage | None]) -> Iterator[AnyRecord | Damage | None]:
+    for record in records:
         yield record
-        if isinstance(record, Damage) and not salvage:
+        if isinstance(record, Damage):
             return
 
 

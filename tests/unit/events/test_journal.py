@@ -409,6 +409,19 @@ def test_evidence_of_old_damage_is_not_overwritten(written: Path) -> None:
     ]
 
 
+def test_what_cannot_be_read_at_all_stops_the_journal_and_stays_as_it_is(written: Path) -> None:
+    (written / "00000000000000000004.log").unlink()
+    (written / "00000000000000000004.log").mkdir()
+    with opened(written) as (journal, records):
+        assert puts(records) == []
+        assert journal.stopped.startswith("cannot read: Is a directory: ")
+        journal.begin(Segment(seq=1, t=1, v=1))
+        journal.append([pod_put(1, "a")])
+        assert (journal.last_seq, journal.recovery.complete) == (1, False)
+    assert not (written / "complete").exists()
+    assert len(list(written.glob("*.log"))) == 3
+
+
 # -- the marker ------------------------------------------------------------------------------------------------------
 
 
