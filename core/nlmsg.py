@@ -9,6 +9,8 @@ Sequence numbers and acknowledgement belong to the socket: a message packed here
 """
 
 import struct
+from collections.abc import Callable, Iterator
+from operator import itemgetter
 
 from kube_router.events.errors import KernelError
 
@@ -20,11 +22,15 @@ NLMSG_NOOP, NLMSG_ERROR, NLMSG_DONE, NLMSG_OVERRUN = 1, 2, 3, 4
 NLA_TYPE_MASK, NLA_F_NESTED = 0x3FFF, 0x8000
 
 AF_INET, AF_INET6 = 2, 10
+LAYOUTS_MAX = 64
 
 HEADER = struct.Struct("=IHHII")
 ATTR = struct.Struct("=HH")
 GENL = struct.Struct("=BBH")
 U8, U16, U32, U64 = struct.Struct("=B"), struct.Struct("=H"), struct.Struct("=I"), struct.Struct("=Q")
+
+
+Fields = tuple[bytes | None, ...]
 
 
 class Malformed(KernelError):
@@ -77,29 +83,66 @@ def attributes(data: memoryview, offset: int = 0) -> Attrs:
 
     Raises ``Malformed`` where a length leaves the data.
     """
-    found = Attrs()
+    return Attrs((kind & NLA_TYPE_MASK, value) for kind, value in _walk(data, offset))
+
+
+class Decoder:
+    """Reads certain attributes out of messages that are mostly laid out alike, as those of a dump are.
+
+    The layout of a message is learned once for each length; the next of that length is taken apart by one ``struct``
+    call, and if all its attribute headers are the same it needs no other look: several times as fast as walking it.
+    """
+
+    def __init__(self, offset: int, *kinds: int) -> None:
+        """Read from ``offset`` of a message on; two kinds at least."""
+        self._offset, self._kinds = offset, kinds
+        self._layouts: dict[int, tuple[struct.Struct, tuple[bytes, ...], Callable[[Fields], Fields]]] = {}
+
+    def __call__(self, data: memoryview) -> Fields:
+        """Return the values of the kinds, in their order, ``None`` for one that is not there.
+
+        Raises ``Malformed`` as ``attributes`` does.
+        """
+        layout = self._layouts.get(len(data))
+        if layout is not None:
+            packing, headers, pick = layout
+            fields: Fields = packing.unpack_from(data, self._offset)
+            if fields[::2] == headers:
+                return pick((*fields, None))
+        return self._learn(data)
+
+    def _learn(self, data: memoryview) -> Fields:
+        form, kinds = "=", []
+        headers: list[bytes] = []
+        for kind, value in _walk(data, self._offset):
+            form += f"4s{len(value)}s{-len(value) % 4}x"
+            headers.append(ATTR.pack(4 + len(value), kind))
+            kinds.append(kind & NLA_TYPE_MASK)
+        packing = struct.Struct(form)
+        # Of a repeated kind the last counts; one that is not there is the None behind all fields.
+        places = {kind: 2 * place + 1 for place, kind in enumerate(kinds)}
+        if len(self._layouts) >= LAYOUTS_MAX:
+            self._layouts.clear()
+        if self._offset + packing.size <= len(data):  # the last one's padding may be missing
+            pick = itemgetter(*(places.get(kind, -1) for kind in self._kinds))
+            self._layouts[len(data)] = packing, tuple(headers), pick
+        found = attributes(data, self._offset)
+        return tuple(bytes(found[kind]) if kind in found else None for kind in self._kinds)
+
+
+def _walk(data: memoryview, offset: int) -> Iterator[tuple[int, memoryview]]:
     end = len(data)
     while offset + 4 <= end:
         length, kind = ATTR.unpack_from(data, offset)
         if length < 4 or offset + length > end:
             raise Malformed(f"attribute {kind & NLA_TYPE_MASK} says {length} bytes of {end - offset}")
-        found[kind & NLA_TYPE_MASK] = data[offset + 4 : offset + length]
+        yield kind, data[offset + 4 : offset + length]
         offset += length + 3 & ~3
-    return found
 
 
 def values(data: memoryview, kind: int) -> list[memoryview]:
     """Return the values of a repeated attribute, in order. Raises ``Malformed`` as ``attributes`` does."""
-    found = []
-    offset, end = 0, len(data)
-    while offset + 4 <= end:
-        length, got = ATTR.unpack_from(data, offset)
-        if length < 4 or offset + length > end:
-            raise Malformed(f"attribute {got & NLA_TYPE_MASK} says {length} bytes of {end - offset}")
-        if got & NLA_TYPE_MASK == kind:
-            found.append(data[offset + 4 : offset + length])
-        offset += length + 3 & ~3
-    return found
+    return [value for got, value in _walk(data, 0) if got & NLA_TYPE_MASK == kind]
 
 
 def string(value: memoryview) -> str:

@@ -56,6 +56,11 @@ GONE: dict[type, Collection[int]] = {
     RemoveServer: (errno.ENOENT, errno.ESRCH),
     RemoveAddress: (errno.EADDRNOTAVAIL, errno.ESRCH),
 }
+_KINDS: dict[type, str] = {
+    **dict.fromkeys((WriteTable, Own, Disown), "nft"),
+    **dict.fromkeys((AddAddress, SetSource, RemoveAddress), "address"),
+    FlushFlows: "flows",
+}
 NftStep = WriteTable | Own | Disown
 
 
@@ -98,11 +103,7 @@ def apply(steps: Sequence[Step], nft: Nft, *, fenced: Callable[[], bool]) -> App
 
 
 def _kind(step: Step) -> str:
-    if isinstance(step, WriteTable | Own | Disown):
-        return "nft"
-    if isinstance(step, AddAddress | SetSource | RemoveAddress):
-        return "address"
-    return "flows" if isinstance(step, FlushFlows) else "ipvs"
+    return _KINDS.get(type(step), "ipvs")
 
 
 # -- IPVS --------------------------------------------------------------------------------------------------------------

@@ -34,9 +34,8 @@ ATTR_TIMEOUT_TCP, ATTR_TIMEOUT_TCP_FIN, ATTR_TIMEOUT_UDP = 4, 5, 6
 SVC_AF, SVC_PROTOCOL, SVC_ADDR, SVC_PORT, SVC_FWMARK, SVC_SCHED_NAME = 1, 2, 3, 4, 5, 6
 SVC_FLAGS, SVC_TIMEOUT, SVC_NETMASK, SVC_STATS64 = 7, 8, 9, 12
 DEST_ADDR, DEST_PORT, DEST_FWD_METHOD, DEST_WEIGHT, DEST_U_THRESH, DEST_L_THRESH = 1, 2, 3, 4, 5, 6
-DEST_ADDR_FAMILY, DEST_STATS64 = 11, 12
+DEST_ADDR_FAMILY = 11
 INFO_VERSION, INFO_CONN_TAB_SIZE = 1, 2
-STATS_CONNS, STATS_INPKTS, STATS_OUTPKTS, STATS_INBYTES, STATS_OUTBYTES = 1, 2, 3, 4, 5
 
 SVC_F_PERSISTENT, SVC_F_HASHED, SVC_F_ONEPACKET = 0x1, 0x2, 0x4
 SVC_F_SCHED1, SVC_F_SCHED2, SVC_F_SCHED3 = 0x8, 0x10, 0x20
@@ -59,16 +58,6 @@ _DEST_PORT, _DEST_WEIGHT = nlmsg.ATTR.pack(6, DEST_PORT), nlmsg.ATTR.pack(8, DES
 _DEST_METHODS = {name: nlmsg.u32(DEST_FWD_METHOD, number) for name, number in METHODS.items()}
 _DEST_THRESHOLDS = nlmsg.u32(DEST_U_THRESH, 0) + nlmsg.u32(DEST_L_THRESH, 0)
 _DEST_FAMILIES = {af: nlmsg.u16(DEST_ADDR_FAMILY, af) for af in (nlmsg.AF_INET, nlmsg.AF_INET6)}
-
-
-class Stats(NamedTuple):
-    """The 64-bit counters of a service or a real server. They lag behind traffic by up to two seconds."""
-
-    connections: int = 0
-    packets_in: int = 0
-    packets_out: int = 0
-    bytes_in: int = 0
-    bytes_out: int = 0
 
 
 class Timeouts(NamedTuple):
@@ -126,6 +115,7 @@ class Packer:
         self._family = family
         self._id: ServiceId | None = None
         self._key = b""
+        self._service_heads: dict[tuple[int, int], bytes] = {}
         self._dest_heads = {command: self._dest_head(command) for command in (NEW_DEST, SET_DEST, DEL_DEST)}
 
     def _head(self, command: int, body_length: int) -> bytes:
@@ -138,9 +128,13 @@ class Packer:
 
     def service(self, command: int, id: ServiceId, settings: Settings | None = None) -> bytes:
         """Return NEW_SERVICE or SET_SERVICE with settings, DEL_SERVICE without."""
-        attributes = _service_key(id) + (b"" if settings is None else _settings(id, settings))
-        body = nlmsg.nested(ATTR_SERVICE, attributes)
-        return self._head(command, len(body)) + body
+        rest = b"" if settings is None else _settings(":" in id.address, settings)
+        head = self._service_heads.get((command, len(rest)))
+        if head is None:
+            nest = nlmsg.ATTR.pack(4 + _SERVICE.size + len(rest), ATTR_SERVICE | nlmsg.NLA_F_NESTED)
+            head = self._head(command, len(nest) + _SERVICE.size + len(rest)) + nest
+            self._service_heads[command, len(rest)] = head
+        return head + _service_key(id) + rest
 
     def dest(self, command: int, id: ServiceId, server: ServerId, settings: Server = SERVER) -> bytes:
         """Return NEW_DEST, SET_DEST or DEL_DEST. The settings are all of them: nothing is left as it is."""
@@ -176,8 +170,9 @@ class Packer:
         return self._head(GET_INFO, 0)
 
 
-def _settings(id: ServiceId, settings: Settings) -> bytes:
-    if ":" in id.address:
+@lru_cache(maxsize=1024)
+def _settings(is6: bool, settings: Settings) -> bytes:
+    if is6:
         netmask = nlmsg.u32(SVC_NETMASK, settings.netmask or FULL_NETMASK6)
     else:
         netmask = nlmsg.be32(SVC_NETMASK, settings.netmask or FULL_NETMASK4)
@@ -192,26 +187,62 @@ def _settings(id: ServiceId, settings: Settings) -> bytes:
 # -- answers -----------------------------------------------------------------------------------------------------------
 
 
+# Generic netlink's header and the header of the attribute that holds the service.
+_SERVICE_AT = nlmsg.GENL.size + nlmsg.ATTR.size
+_decode_service = nlmsg.Decoder(
+    _SERVICE_AT,
+    SVC_AF,
+    SVC_PROTOCOL,
+    SVC_ADDR,
+    SVC_PORT,
+    SVC_FWMARK,
+    SVC_SCHED_NAME,
+    SVC_FLAGS,
+    SVC_TIMEOUT,
+    SVC_NETMASK,
+)
+_INET6 = nlmsg.U16.pack(nlmsg.AF_INET6)
+_PROTOCOL_OF = {nlmsg.U16.pack(number): name for name, number in PROTOCOLS.items()}
+
+
+@lru_cache(maxsize=64)
+def _nests(length: int) -> tuple[bytes, bytes]:
+    """Return the header of a service that fills a message, which the kernel does not flag as nested."""
+    return nlmsg.ATTR.pack(length, ATTR_SERVICE), nlmsg.ATTR.pack(length, ATTR_SERVICE | nlmsg.NLA_F_NESTED)
+
+
 def parse_service(body: memoryview) -> tuple[ServiceId, Settings] | None:
     """Return the service of one payload of a dump, ``None`` for one with a firewall mark or an unknown protocol."""
-    found = _entry(body, ATTR_SERVICE)
-    if SVC_FWMARK in found:
+    if len(body) < _SERVICE_AT or body[4:8] not in _nests(len(body) - 4):
+        raise nlmsg.Malformed("an IPVS answer without a service")
+    family, protocol, address, port, fwmark, *settings = _decode_service(body)
+    if fwmark is not None:
         return None
-    family = nlmsg.number(found[SVC_AF])
-    protocol = PROTOCOL_NAMES.get(nlmsg.number(found[SVC_PROTOCOL]))
-    if protocol is None:
+    if family is None or protocol is None or address is None or port is None or len(port) != 2:
+        raise nlmsg.Malformed("a service without its key")
+    name = _PROTOCOL_OF.get(protocol)
+    if name is None:
         return None
-    id = ServiceId(protocol, unpacked(family, bytes(found[SVC_ADDR])), _port(found[SVC_PORT]))
-    flags = int.from_bytes(found[SVC_FLAGS][:4], "little" if nlmsg.U16.pack(1)[0] else "big")
-    if family == nlmsg.AF_INET6:
-        full, netmask = FULL_NETMASK6, nlmsg.number(found[SVC_NETMASK])
-    else:
-        full, netmask = FULL_NETMASK4, int.from_bytes(found[SVC_NETMASK], "big")
-    return id, Settings(
-        scheduler=nlmsg.string(found[SVC_SCHED_NAME]),
+    af = nlmsg.AF_INET6 if family == _INET6 else nlmsg.AF_INET
+    return ServiceId(name, unpacked(af, address), port[0] << 8 | port[1]), _parse_settings(af, *settings)
+
+
+@lru_cache(maxsize=1024)
+def _parse_settings(
+    af: int, scheduler: bytes | None, raw_flags: bytes | None, timeout: bytes | None, netmask: bytes | None
+) -> Settings:
+    if scheduler is None or raw_flags is None or timeout is None or netmask is None:
+        raise nlmsg.Malformed("a service without its settings")
+    if len(raw_flags) != 8 or len(netmask) != 4:
+        raise nlmsg.Malformed("a service's settings of a strange size")
+    (flags,) = nlmsg.U32.unpack_from(raw_flags)
+    full = FULL_NETMASK6 if af == nlmsg.AF_INET6 else FULL_NETMASK4
+    mask = nlmsg.U32.unpack(netmask)[0] if af == nlmsg.AF_INET6 else int.from_bytes(netmask, "big")
+    return Settings(
+        scheduler=nlmsg.string(memoryview(scheduler)),
         flags=flags & ~SVC_F_HASHED,
-        timeout_s=nlmsg.number(found[SVC_TIMEOUT]) if flags & SVC_F_PERSISTENT else 0,
-        netmask=0 if netmask == full else netmask,
+        timeout_s=nlmsg.number(memoryview(timeout)) if flags & SVC_F_PERSISTENT else 0,
+        netmask=0 if mask == full else mask,
     )
 
 
@@ -222,16 +253,6 @@ def parse_dest(body: memoryview, service_family: int) -> tuple[ServerId, Server]
     method = METHOD_NAMES.get(nlmsg.number(found[DEST_FWD_METHOD]) & FWD_MASK, "bypass")
     server = ServerId(unpacked(family, bytes(found[DEST_ADDR])), _port(found[DEST_PORT]))
     return server, Server(weight=nlmsg.number(found[DEST_WEIGHT]), method=method)
-
-
-def parse_stats(body: memoryview, kind: int) -> Stats:
-    """Return the counters in the payload of a service (``ATTR_SERVICE``) or real server (``ATTR_DEST``)."""
-    found = _entry(body, kind).get(SVC_STATS64 if kind == ATTR_SERVICE else DEST_STATS64)
-    if found is None:
-        return Stats()
-    counters = nlmsg.attributes(found)
-    kinds = (STATS_CONNS, STATS_INPKTS, STATS_OUTPKTS, STATS_INBYTES, STATS_OUTBYTES)
-    return Stats(*(nlmsg.number(counters[k]) if k in counters else 0 for k in kinds))
 
 
 def parse_config(body: memoryview) -> Timeouts:
@@ -277,17 +298,17 @@ def parse_proc(lines: Iterable[str]) -> ProcTable:
     doubtful: set[ServiceId] = set()
     id: ServiceId | None = None
     servers: dict[ServerId, Server] = {}
-    known: dict[str, tuple[str, int]] = {}
+    ids: dict[str, ServerId] = {}
+    settings: dict[tuple[str, str], Server] = {}
     for line in lines:
         words = line.split()
         try:
             if words[0] == "->":
-                if words[1] == "RemoteAddress:Port" or id is None:
+                if id is None or words[1] == "RemoteAddress:Port":
                     continue
-                server = known.get(words[1])
-                if server is None:
-                    server = known[words[1]] = _proc_address(words[1])
-                servers[ServerId(*server)] = Server(int(words[3]), _PROC_METHODS[words[2]])
+                server = ids.get(words[1]) or ids.setdefault(words[1], ServerId(*_proc_address(words[1])))
+                method = words[2], words[3]
+                servers[server] = settings.get(method) or settings.setdefault(method, _proc_settings(*method))
             elif words[0] in PROTOCOLS:
                 id = ServiceId(words[0], *_proc_address(words[1]))
                 if id in tables:
@@ -303,11 +324,13 @@ def parse_proc(lines: Iterable[str]) -> ProcTable:
     return ProcTable(tables, frozenset(doubtful))
 
 
+def _proc_settings(method: str, weight: str) -> Server:
+    return Server(int(weight), _PROC_METHODS[method])
+
+
 def _proc_address(word: str) -> tuple[str, int]:
     address, _, port = word.rpartition(":")
     if address[0] == "[":
         return str(IPv6Address(address[1:-1])), int(port, 16)
-    value = int(address, 16)
-    if len(address) != 8:
-        raise ValueError(f"{address} is no address")
-    return f"{value >> 24}.{value >> 16 & 255}.{value >> 8 & 255}.{value & 255}", int(port, 16)
+    a, b, c, d = bytes.fromhex(address)
+    return f"{a}.{b}.{c}.{d}", int(port, 16)

@@ -18,6 +18,14 @@ NFTA_RULE_TABLE, NFTA_RULE_CHAIN, NFTA_RULE_USERDATA = 1, 2, 7
 NFTNL_UDATA_RULE_COMMENT = 0
 NFPROTO_INET = 1
 
+# An element of a plain set: three headers, one in the other, and the key. The kernel does not flag them as nested.
+_PLAIN = {
+    12 + size: (
+        nlmsg.attr(NFTA_LIST_ELEM, nlmsg.attr(NFTA_SET_ELEM_KEY, nlmsg.attr(NFTA_DATA_VALUE, bytes(size))))[:12],
+        struct.Struct(f"=12s{size}s"),
+    )
+    for size in (12, 24)
+}
 _NFGEN = struct.Struct("=BBH")
 
 
@@ -46,11 +54,24 @@ def parse_elements(bodies: Iterable[memoryview]) -> set[ServiceId]:
     found = set()
     for body in bodies:
         elements = nlmsg.attributes(body, _NFGEN.size).get(NFTA_SET_ELEM_LIST_ELEMENTS)
-        for element in nlmsg.values(elements, NFTA_LIST_ELEM) if elements is not None else ():
-            key = nlmsg.attributes(nlmsg.attributes(element)[NFTA_SET_ELEM_KEY])[NFTA_DATA_VALUE]
-            if id := _service(bytes(key)):
+        for key in _keys(elements) if elements is not None else ():
+            if id := _service(key):
                 found.add(id)
     return found
+
+
+def _keys(elements: memoryview) -> list[bytes]:
+    """Return the keys of a list of elements, at once where each is a key of the same length and nothing else."""
+    length = nlmsg.U16.unpack_from(elements)[0] if len(elements) >= 4 else 0
+    if length in _PLAIN and len(elements) % length == 0:
+        headers, packing = _PLAIN[length]
+        rows = list(packing.iter_unpack(elements))
+        if all(row[0] == headers for row in rows):
+            return [row[1] for row in rows]
+    return [
+        bytes(nlmsg.attributes(nlmsg.attributes(element)[NFTA_SET_ELEM_KEY])[NFTA_DATA_VALUE])
+        for element in nlmsg.values(elements, NFTA_LIST_ELEM)
+    ]
 
 
 def _service(key: bytes) -> ServiceId | None:

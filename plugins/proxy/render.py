@@ -23,7 +23,6 @@ from kube_router.plugins.proxy.model import (
     Masquerade,
     RemoveAddress,
     RemoveServer,
-    RemoveService,
     Server,
     ServerId,
     ServiceId,
@@ -173,19 +172,18 @@ def _endpoint(address: str, port: int) -> str:
 
 def ipvs_message(packer: ipvs.Packer, step: IpvsStep) -> bytes:
     """Return the request of one step."""
-    match step:
-        case AddServer(id, server, settings):
-            return packer.dest(ipvs.NEW_DEST, id, server, settings)
-        case SetServer(id, server, settings):
-            return packer.dest(ipvs.SET_DEST, id, server, settings)
-        case RemoveServer(id, server):
-            return packer.dest(ipvs.DEL_DEST, id, server)
-        case AddService(id, settings):
-            return packer.service(ipvs.NEW_SERVICE, id, settings)
-        case SetService(id, settings):
-            return packer.service(ipvs.SET_SERVICE, id, settings)
-        case RemoveService(id):
-            return packer.service(ipvs.DEL_SERVICE, id)
+    # Not ``match``: taking 20000 steps apart with it costs more than packing them.
+    if isinstance(step, AddServer):
+        return packer.dest(ipvs.NEW_DEST, step.id, step.server, step.settings)
+    if isinstance(step, AddService):
+        return packer.service(ipvs.NEW_SERVICE, step.id, step.settings)
+    if isinstance(step, SetServer):
+        return packer.dest(ipvs.SET_DEST, step.id, step.server, step.settings)
+    if isinstance(step, RemoveServer):
+        return packer.dest(ipvs.DEL_DEST, step.id, step.server)
+    if isinstance(step, SetService):
+        return packer.service(ipvs.SET_SERVICE, step.id, step.settings)
+    return packer.service(ipvs.DEL_SERVICE, step.id)
 
 
 def address_messages(step: AddressStep, index: int) -> tuple[bytes, ...]:

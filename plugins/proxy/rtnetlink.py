@@ -33,6 +33,8 @@ METRIC6 = 1024
 _LINK = struct.Struct("=BxHiII")
 _ADDRESS = struct.Struct("=BBBBI")
 _ROUTE = struct.Struct("=BBBBBBBBI")
+_decode_address = nlmsg.Decoder(_ADDRESS.size, IFA_LOCAL, IFA_ADDRESS)
+_decode_route = nlmsg.Decoder(_ROUTE.size, RTA_DST, RTA_OIF, RTA_PREFSRC, RTA_PRIORITY)
 
 
 class Route(NamedTuple):
@@ -131,25 +133,25 @@ def parse_addresses(bodies: Iterable[memoryview], family: int, index: int = 0) -
         got, _, _, scope, at = _ADDRESS.unpack_from(body)
         if got != family or (index and at != index) or (family == nlmsg.AF_INET6 and scope == RT_SCOPE_LINK):
             continue
-        attributes = nlmsg.attributes(body, _ADDRESS.size)
-        raw = attributes.get(IFA_LOCAL, attributes.get(IFA_ADDRESS))
+        local, remote = _decode_address(body)
+        raw = local or remote
         if raw is not None:
-            found.append((unpacked(family, bytes(raw)), at))
+            found.append((unpacked(family, raw), at))
     return found
 
 
 def parse_routes(bodies: Iterable[memoryview], family: int, index: int) -> list[Route]:
     """Return the local routes through this interface, those that count first."""
+    through = nlmsg.U32.pack(index)
     found = []
     for body in bodies:
         got, bits, _, _, table, _, _, kind, _ = _ROUTE.unpack_from(body)
         if got != family or table != RT_TABLE_LOCAL or kind != RTN_LOCAL or bits != (128 if family == 10 else 32):
             continue
-        attributes = nlmsg.attributes(body, _ROUTE.size)
-        if RTA_DST not in attributes or RTA_OIF not in attributes or nlmsg.number(attributes[RTA_OIF]) != index:
+        destination, interface, source, priority = _decode_route(body)
+        if destination is None or interface != through:
             continue
-        address = unpacked(family, bytes(attributes[RTA_DST]))
-        source = unpacked(family, bytes(attributes[RTA_PREFSRC])) if RTA_PREFSRC in attributes else ""
-        metric = nlmsg.number(attributes[RTA_PRIORITY]) if RTA_PRIORITY in attributes else 0
-        found.append(Route(address, "" if source == address else source, metric))
+        metric = nlmsg.number(memoryview(priority)) if priority else 0
+        wanted = "" if source is None or source == destination else unpacked(family, source)
+        found.append(Route(unpacked(family, destination), wanted, metric))
     return sorted(found, key=lambda route: route.metric)

@@ -57,3 +57,25 @@ def test_a_datagram_is_split_into_its_messages(messages: list[tuple[int, bytes]]
         nlmsg.message(kind, 0, body) + bytes(-len(body) % 4) for kind, body in messages
     )  # fmt: skip
     assert [(kind, bytes(body)) for kind, _, _, body in nlmsg.split(memoryview(data))] == messages
+
+
+RUNS = st.lists(st.tuples(st.integers(0, 5), st.binary(max_size=9)), max_size=6)
+
+
+@given(st.lists(RUNS, max_size=6))
+def test_a_decoder_reads_what_walking_reads_whatever_it_has_seen_before(runs: list[list[tuple[int, bytes]]]) -> None:
+    decode = nlmsg.Decoder(4, 1, 2, 3)
+    for run in [*runs, *runs]:
+        data = memoryview(b"head" + b"".join(nlmsg.attr(kind, value) for kind, value in run))
+        found = nlmsg.attributes(data, 4)
+        assert decode(data) == tuple(bytes(found[kind]) if kind in found else None for kind in (1, 2, 3))
+
+
+@given(st.lists(st.binary(max_size=60), max_size=8))
+def test_no_bytes_crash_a_decoder(messages: list[bytes]) -> None:
+    decode = nlmsg.Decoder(4, 1, 2)
+    for message in messages:
+        try:
+            decode(memoryview(message))
+        except nlmsg.Malformed:
+            continue

@@ -28,6 +28,15 @@ def test_elements_of_both_families_are_read_and_others_are_not_ours() -> None:
     assert nfset.parse_elements([memoryview(body)]) == {WEB, DNS6}
 
 
+def test_a_list_of_nothing_but_keys_is_read_at_once_with_the_same_result() -> None:
+    keys = [bytes([6, 0, 0, 0, 10, 96, 0, n, 0, 80, 0, 0]) for n in range(5)]
+    plain = b"".join(nlmsg.attr(1, nlmsg.attr(1, nlmsg.attr(1, key))) for key in keys)
+    expected = {ServiceId("TCP", f"10.96.0.{n}", 80) for n in range(5)}
+    for elements in (plain, b"".join(map(element, keys)), plain + element(keys[0])):
+        body = bytes(4) + nlmsg.nested(nfset.NFTA_SET_ELEM_LIST_ELEMENTS, elements)
+        assert nfset.parse_elements([memoryview(body)]) == expected
+
+
 def test_comments_come_in_order_and_a_rule_without_one_counts() -> None:
     def rule(userdata: bytes, table: str = "t") -> memoryview:
         attributes = nlmsg.text(1, table) + nlmsg.text(2, "c") + (nlmsg.attr(7, userdata) if userdata else b"")
