@@ -208,6 +208,11 @@ def test_the_problems_of_one_file_are_bounded() -> None:
     assert said(file)[-1] == "Manifest a.yaml: and 450 more problems"
 
 
+def test_all_problems_of_a_cluster_are_listed_those_inside_objects_too() -> None:
+    found = cluster(a=SERVICE.replace("port: 80", "port: 0"), b="words")
+    assert [problem.key for problem in m.all_problems(found)] == ["b:1", "default/web"]
+
+
 # -- the last good version -------------------------------------------------------------------------------------------
 
 
