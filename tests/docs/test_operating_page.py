@@ -1,0 +1,172 @@
+"""docs/operating.md and the proxy's page are true: their tables and samples are held against the code."""
+
+import configparser
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from prometheus_client import CollectorRegistry
+
+from kube_router.core.agent_options import option_groups
+from kube_router.core.exposition import exposition
+from kube_router.core.metrics import Metrics
+from kube_router.core.options import Option, file_values, flag_values
+from kube_router.core.registry import Registry
+from kube_router.events.journal import SEGMENT_AGE_MAX_MS, SEGMENT_BYTES_MAX, SIZE_MAX, SNAPSHOT_TAIL_MIN
+from kube_router.events.normalize import BUILTIN
+from kube_router.plugins.proxy.metrics import Metrics as ProxyMetrics
+from kube_router.plugins.proxy.model import ServiceId
+from kube_router.plugins.proxy.options import OPTIONS
+from kube_router.plugins.proxy.plugin import Proxy
+from kube_router.plugins.proxy.render import SETS, TABLE
+from kube_router.plugins.proxy.rtnetlink import DUMMY
+from kube_router.plugins.proxy.stats import Table, Traffic
+from kube_router.plugins.proxy.takeover import CHAINS, IPSETS
+
+ROOT = Path(__file__).parents[2]
+OPERATING = (ROOT / "docs" / "operating.md").read_text()
+PROXY = (ROOT / "plugins" / "proxy" / "README.md").read_text()
+
+
+def rows(page: str, section: str) -> Iterator[list[str]]:
+    """Return the cells of each row of the tables in one section of a page."""
+    text = page.split(f"\n## {section}\n", 1)[1].split("\n## ", 1)[0]
+    for line in text.splitlines():
+        if line.startswith("| `"):
+            yield [cell.strip() for cell in line.strip("|").split(" | ")]
+
+
+def names(page: str) -> set[str]:
+    return {name for row in rows(page, "Metrics") for name in re.findall(r"`(kube_router_\w+)`", row[0])}
+
+
+def exported(registry: CollectorRegistry) -> dict[str, set[str]]:
+    """Return the labels of each metric that a registry exports, by the name it is exposed under."""
+    families = list(registry.collect())
+    shown = re.findall(r"^# TYPE (\S+)", exposition(families).decode(), re.MULTILINE)
+    labels = [{label for sample in each.samples for label in sample.labels} - {"le"} for each in families]
+    return dict(zip(shown, labels, strict=True))
+
+
+def core_metrics() -> dict[str, set[str]]:
+    metrics = Metrics(version="3")
+    for one in (metrics.convergence, metrics.reconcile, metrics.failures, metrics.restarts):
+        one.labels("proxy")
+    metrics.writes.labels("proxy", "service added")
+    return exported(metrics.registry)
+
+
+def proxy_metrics() -> dict[str, set[str]]:
+    place = ServiceId("TCP", "10.96.0.10", 80)
+    registry = CollectorRegistry()
+    ProxyMetrics(registry, lambda: {place: "prod/web"}, read=lambda: Table(1, {place: Traffic()}))
+    return exported(registry)
+
+
+def test_every_metric_that_is_exported_is_on_the_operators_page_and_no_other() -> None:
+    assert names(OPERATING) == core_metrics().keys() | proxy_metrics().keys()
+
+
+def test_every_metric_of_the_proxy_is_on_its_page_and_no_other() -> None:
+    assert names(PROXY) == proxy_metrics().keys()
+
+
+def test_the_labels_on_the_operators_page_are_those_of_the_core_s_metrics() -> None:
+    found = core_metrics()
+    documented = {row[0].strip("`"): set(re.findall(r"`(\w+)`", row[1])) for row in rows(OPERATING, "Metrics")}
+    assert {name: documented[name] for name in found} == found
+
+
+def test_the_labels_of_the_proxy_s_metrics_are_on_its_page() -> None:
+    labels = set().union(*proxy_metrics().values())
+    assert labels == {"svc_namespace", "service_name", "service_vip", "protocol", "port"}
+    for page in (OPERATING, PROXY):
+        assert [label for label in labels if f"`{label}`" not in page] == []
+
+
+def test_every_option_of_the_proxy_is_on_its_page() -> None:
+    documented = {name for row in rows(PROXY, "Options") for name in re.findall(r"--([\w-]+)", row[0])}
+    assert documented == {"run-proxy", "run-service-proxy", *(option.name for option in OPTIONS)}
+
+
+def test_every_kind_the_proxy_needs_is_on_its_page() -> None:
+    text = PROXY.split("\n## Events it needs\n")[1].split("\n## ")[0]
+    assert set(re.findall(r"^\| ([A-Z]\w+) \|", text, re.MULTILINE)) == {kind.__name__ for kind in Proxy.needs}
+
+
+@pytest.mark.parametrize("name", [DUMMY, f"inet {TABLE}", *SETS, *CHAINS.values(), *IPSETS])
+def test_every_kernel_object_of_the_proxy_is_named_on_its_page(name: str) -> None:
+    assert name.removeprefix("inet6:") in PROXY
+
+
+def test_the_sizes_on_the_page_are_those_of_the_journal() -> None:
+    mib = 1 << 20
+    assert f"({SIZE_MAX // mib} MiB)" in OPERATING
+    assert (16 * mib, 3_600_000, 16 * mib) == (SEGMENT_BYTES_MAX, SEGMENT_AGE_MAX_MS, SNAPSHOT_TAIL_MIN)
+    assert "at most 16 MiB or one hour" in OPERATING
+    assert "outweigh it twice (16 MiB at least)" in OPERATING
+
+
+# -- samples -----------------------------------------------------------------------------------------------------------
+
+
+def samples(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", OPERATING, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def options() -> list[Option]:
+    groups, _ = option_groups(Registry().options())
+    return [option for group in groups for option in group.options]
+
+
+def test_the_systemd_unit_starts_the_agent_with_flags_that_exist(options: list[Option]) -> None:
+    (unit,) = samples("ini")
+    parser = configparser.ConfigParser()
+    parser.optionxform = str  # type: ignore[assignment, method-assign]  # systemd's keys have capitals
+    parser.read_string(unit)
+    program, command, *flags = shlex.split(parser["Service"]["ExecStart"])
+    assert (program, command) == ("/opt/kube-router/bin/kr", "run")
+    assert flag_values(flags, options) == {
+        "kubeconfig": "/etc/kubernetes/kubelet.conf",
+        "config": "/etc/kube-router.yaml",
+    }
+
+
+def test_the_config_file_on_the_page_is_read(options: list[Option], tmp_path: Path) -> None:
+    (text,) = [sample for sample in samples("yaml") if "journal-size" in sample]
+    (tmp_path / "kube-router.yaml").write_text(text)
+    assert file_values(tmp_path / "kube-router.yaml", options) == {
+        "journal-size": 256 << 20,
+        "metrics-port": 20241,
+        "masquerade-all": False,
+    }
+
+
+def test_the_cluster_role_allows_what_the_proxy_needs_and_nothing_but_reading() -> None:
+    (text,) = [sample for sample in samples("yaml") if "ClusterRole" in sample]
+    role = yaml.safe_load(text)
+    allowed = {
+        (group, resource)
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        if {"get", "list", "watch"} <= set(rule["verbs"])
+    }
+    needed = {
+        (one.api.removeprefix("/apis/").rpartition("/")[0] if one.api.startswith("/apis/") else "", one.name)
+        for one in BUILTIN
+        if one.model in Proxy.needs
+    }
+    assert allowed == needed
+    assert {verb for rule in role["rules"] for verb in rule["verbs"]} == {"get", "list", "watch"}
+
+
+def test_every_flag_on_the_page_exists(options: list[Option]) -> None:
+    known = {name for option in options for name in (option.name, *option.aliases)}
+    others = {"cleanup", "plan", "blame", "at", "key", "output"}  # of kr's commands and of kube-proxy
+    written = {flag.lower() for flag in re.findall(r"--([a-z][\w-]*)", OPERATING)}
+    assert written - known - others - {"run-name"} == set()
