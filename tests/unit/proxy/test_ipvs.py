@@ -113,13 +113,6 @@ def test_a_service_with_a_firewall_mark_is_left_out() -> None:
     assert ipvs.parse_service(memoryview(body)) is None
 
 
-def test_counters_are_read_where_the_kernel_gives_them() -> None:
-    counters = b"".join(nlmsg.attr(kind, struct.pack("=Q", kind * 10)) for kind in (1, 2, 3, 4, 5))
-    body = bytes(4) + nlmsg.nested(1, nlmsg.u16(1, 2), nlmsg.nested(12, counters))
-    assert ipvs.parse_stats(memoryview(body), ipvs.ATTR_SERVICE) == ipvs.Stats(10, 20, 30, 40, 50)
-    assert ipvs.parse_stats(memoryview(bytes(4) + nlmsg.nested(1)), ipvs.ATTR_SERVICE) == ipvs.Stats()
-
-
 # -- /proc/net/ip_vs ---------------------------------------------------------------------------------------------------
 
 PROC = """\
