@@ -100,9 +100,7 @@ class Agent:
         needed = {resource for runner in self.runners for resource in self._view(runner.plugin).resources}
         resources = [resource for resource in self.catalogue if resource.name in needed]
         self.source = make_source(options, self.intake, resources, self.redactor.digest)
-        self.watchdog = Watchdog(
-            {runner.name: type(runner.plugin).__module__.rpartition(".")[0] for runner in self.runners}
-        )
+        self.watchdog = Watchdog({runner.name: _package(runner.plugin) for runner in self.runners})
 
     async def run(self) -> None:
         """Run until SIGTERM or SIGINT. Raises Hopeless, or ConfigError for what turns out at start."""
@@ -239,6 +237,12 @@ def _text(registries: Sequence[CollectorRegistry]) -> bytes:
         except Exception:
             logger.exception("metrics_not_collected now='the others are served'")
     return exposition(metrics)
+
+
+def _package(plugin: Plugin) -> str:
+    """Return the package a plugin's class is in, its module where it is in none."""
+    module = type(plugin).__module__
+    return module.rpartition(".")[0] or module
 
 
 def make_source(options: Options, sink: Sink, resources: list[Resource], redact: Redact) -> Source:

@@ -45,6 +45,9 @@ class Keeper:
             directory, objects=state.catalogue.decoders, apply=self._fold, now_ms=now_ms, size_max=size_max
         )
         state.seq = self.journal.last_seq
+        if state.agent != __version__:
+            # Another version may have watched with other selectors, so its position is of another stream.
+            state.rvs.clear()
         found = self.journal.recovery
         # The kernel outlives the agent but not the boot; a journal that stopped before the agent did lags behind it.
         self.kernel_may_be_newer = found.last_seq > 0 and not found.complete and found.boot == self._boot

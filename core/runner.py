@@ -248,7 +248,7 @@ class Runner:
     async def _back_off(self) -> None:
         exponent = min(self._failures - 1, 16)
         self.backoff_s = min(self.pace.backoff_s * 2**exponent, self.pace.backoff_max_s)
-        self.state = f"backing off for {self.backoff_s:.1f} s"
+        self.state = "backing off"
         end = anyio.current_time() + self.backoff_s * random.uniform(0.5, 1)
         while not self.stopping and anyio.current_time() < end:
             with anyio.move_on_at(end):

@@ -30,10 +30,12 @@ class State:
         self.cluster = ""
         self.node = ""
         self.boot = ""
+        self.agent = ""
         self.options: Mapping[str, str] = {}
         self.rvs: dict[str, str] = {}
         self.synced: set[str] = set()
         self.objects: dict[str, dict[str, Stored]] = {}
+        self._covered = 0  # the seq up to which a snapshot holds everything
         self._slices: dict[str, dict[str, EndpointSlice]] = {}
 
     def apply(self, record: AnyRecord) -> Ref | None:
@@ -41,7 +43,8 @@ class State:
         if isinstance(record, Segment):
             self._head(record)
             return None
-        self.seq, self.t = record.seq, record.t
+        if record.seq > self.seq:
+            self.seq, self.t = record.seq, record.t
         if isinstance(record, Put):
             return self._put(record)
         if isinstance(record, Delete):
@@ -73,11 +76,12 @@ class State:
         if self.cluster and head.cluster and head.cluster != self.cluster:
             self._clear()
         if self.seq == 0:
-            self.seq = max(self.seq, head.seq - 1)
+            self.seq = self._covered = head.seq - 1
             self.rvs.update(head.rv)
             self.synced.update(head.synced)
         self.cluster = head.cluster or self.cluster
-        self.node, self.boot, self.options, self.t = head.node, head.boot, head.options, head.t
+        self.node, self.boot, self.agent, self.options = head.node, head.boot, head.agent, head.options
+        self.t = head.t
 
     def _clear(self) -> None:
         self.rvs.clear()
@@ -90,7 +94,8 @@ class State:
         if put.r == SLICES:
             self._index_slice(put.key, objects.get(put.key), put.obj)
         objects[put.key] = Stored(put.obj, put.rv, put.seq, put.t, put.trigger_ms)
-        self._move(put.r, put.rv)
+        if put.seq > self._covered:  # else it is a snapshot's: the head says where the stream stood
+            self._move(put.r, put.rv)
         return Ref(put.r, put.key)
 
     def _forget(self, resource: str, key: str) -> Ref | None:

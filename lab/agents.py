@@ -7,6 +7,7 @@ import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,7 @@ class Agent:
         """Return the command line."""
         flags = [f"--hostname-override={self.node}", f"--journal-dir={self.journal}"]
         flags += [f"--control-socket={self.control_socket}", *self.source, *switches(self.plugins), *self.extra]
-        inside = ["nsenter", f"--net={netns.FOLDER / self.namespace}", "--"]
-        return [*inside, sys.executable, "-m", "kube_router.cli", "run", *flags]
+        return [sys.executable, "-m", "kube_router.cli", "run", *flags]
 
     def pid(self) -> int:
         """Return its process, 0 if it does not run."""
@@ -60,7 +60,8 @@ class Agent:
         if self.pid():
             return
         self.journal.mkdir(parents=True, exist_ok=True, mode=0o700)
-        pid = spawn(self.argv(), log=self.log)
+        # A process begins in the namespace of the thread that starts it.
+        pid = netns.run_in(self.namespace, partial(spawn, self.argv(), log=self.log))
         (self.folder / "agent.pid").write_text(f"{pid}\n")
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:

@@ -114,7 +114,8 @@ class Packer:
     def __init__(self, family: int) -> None:
         self._family = family
         self._id: ServiceId | None = None
-        self._key = b""
+        self._command = 0
+        self._prefix = b""
         self._service_heads: dict[tuple[int, int], bytes] = {}
         self._dest_heads = {command: self._dest_head(command) for command in (NEW_DEST, SET_DEST, DEL_DEST)}
 
@@ -138,16 +139,13 @@ class Packer:
 
     def dest(self, command: int, id: ServiceId, server: ServerId, settings: Server = SERVER) -> bytes:
         """Return NEW_DEST, SET_DEST or DEL_DEST. The settings are all of them: nothing is left as it is."""
-        if id != self._id:  # a service's servers mostly come in a row
-            self._id, self._key = id, _service_key(id)
+        if id is not self._id or command != self._command:  # a service's servers mostly come in a row
+            self._id, self._command, self._prefix = id, command, self._dest_heads[command] + _service_key(id)
         family, address = packed(server.address)
-        return b"".join((
-            self._dest_heads[command], self._key,
-            _DEST.pack(
-                _DEST_HEAD, address, _DEST_PORT, _PORT_OF.pack(server.port), _DEST_METHODS[settings.method],
-                _DEST_WEIGHT, settings.weight, _DEST_THRESHOLDS, _DEST_FAMILIES[family],
-            ),
-        ))  # fmt: skip
+        return self._prefix + _DEST.pack(
+            _DEST_HEAD, address, _DEST_PORT, _PORT_OF.pack(server.port), _DEST_METHODS[settings.method],
+            _DEST_WEIGHT, settings.weight, _DEST_THRESHOLDS, _DEST_FAMILIES[family],
+        )  # fmt: skip
 
     def get_services(self) -> bytes:
         """Return the request for a dump of all services."""

@@ -165,3 +165,13 @@ def test_the_log_carries_references_with_the_time_the_cluster_learned_of_the_cha
         (Ref("services", "prod/new"), 400),
         (Ref("services", "prod/web"), 1000),
     ]
+
+
+def test_a_snapshot_leaves_the_position_where_its_head_says() -> None:
+    state = State(Catalogue(BUILTIN))
+    state.apply(Segment(seq=10, t=9, v=1, rv={"services": "900"}, synced=("services",)))
+    state.apply(Put(seq=2, t=2, r="services", key="prod/web", rv="105", obj=Service(namespace="prod", name="web")))
+    assert state.rvs == {"services": "900"}
+    state.apply(Put(seq=10, t=10, r="services", key="prod/dns", rv="901", obj=Service(namespace="prod", name="dns")))
+    assert state.rvs == {"services": "901"}
+    assert (state.seq, state.t) == (10, 10)
