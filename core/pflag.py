@@ -39,7 +39,7 @@ _NANOSECONDS: Mapping[str, int] = {
     "h": 3_600_000_000_000,
 }
 _DURATION_PART = re.compile(r"([0-9]{0,32})(?:(\.)([0-9]{0,32}))?([^0-9.]*)")
-_SIZE = re.compile(r"([0-9]{1,18})([KMGT]?)(i?)B?", re.ASCII)
+_SIZE = re.compile(r"([0-9]{1,19})([KMGT]?)(i?)B?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)

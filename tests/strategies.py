@@ -92,7 +92,7 @@ nodes = st.builds(
 )
 
 
-def _by_key(objects: list[Object]) -> dict[tuple[str, str], Object]:
+def _by_key(objects: Sequence[Object]) -> dict[tuple[str, str], Object]:
     return {(RESOURCES[type(obj)], obj.key): obj for obj in objects}
 
 

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +44,12 @@ class Crowd:
         taken = []
         for number in range(CHANGES):
             written = time.time()
-            self._write(number)
-            at = until(lambda number=number: self._seen_at(f"default/tick-{number}"), what=f"tick {number}")
+            self.write(number)
+            at = until(partial(self._seen_at, f"default/tick-{number}"), what=f"tick {number}")
             taken.append(at - written)
         return taken
 
-    def _write(self, number: int) -> None:
+    def write(self, number: int) -> None:
         text = f"apiVersion: v1\nkind: Service\nmetadata: {{name: tick-{number}}}\nspec: {{ports: [{{port: 80}}]}}\n"
         temporary = self.folder / "temporary"
         temporary.write_text(text)
@@ -111,7 +112,7 @@ def test_a_hung_thread_is_given_up_and_replaced(tmp_path: Path, usual_s: float) 
 
 def test_a_plugin_that_blocks_the_loop_is_named_with_its_stack(tmp_path: Path) -> None:
     with crowd(tmp_path / "crowd", "block") as made:
-        made._write(0)
+        made.write(0)
         until(lambda: ask(str(made.socket), "status")["loop"]["blocked"], what="the watchdog")
         assert ask(str(made.socket), "status")["loop"]["blocked"][0].startswith("bad: ")
         log = (tmp_path / "crowd" / "log").read_text()

@@ -1,6 +1,7 @@
 """What a source says becomes records: which, in what order, and what a restart makes of them."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 
@@ -33,12 +34,15 @@ class Rig:
             log=self.log,
             problems=self.problems,
             now_ms=lambda: 1000,
-            new_cluster=lambda cluster: self.state.apply(Segment(seq=self.state.seq + 1, t=1000, v=1, cluster=cluster)),
+            new_cluster=self._new_cluster,
         )
+
+    def _new_cluster(self, cluster: str) -> None:
+        self.state.apply(Segment(seq=self.state.seq + 1, t=1000, v=1, cluster=cluster))
 
     def ops(self) -> list[tuple[str, ...]]:
         """The records so far, in short; forgets them."""
-        short = []
+        short: list[tuple[str, ...]] = []
         for record in self.journal.records:
             if isinstance(record, Put | Delete):
                 short.append(("put" if isinstance(record, Put) else "del", record.key, record.rv))
@@ -48,7 +52,7 @@ class Rig:
         return short
 
 
-def service(name: str, rv: str = "1", **fields: int) -> Normalized:
+def service(name: str, rv: str = "1", **fields: Any) -> Normalized:
     return Normalized(Service(namespace="prod", name=name, **fields), rv)
 
 

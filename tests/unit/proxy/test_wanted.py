@@ -48,7 +48,7 @@ def service(name: str = "web", *, ips: tuple[str, ...] = ("10.96.0.10",), **fiel
     return Service(namespace="prod", name=name, cluster_ips=ips, ports=ports, **fields)
 
 
-def ready(*addresses: str, **conditions: bool) -> tuple[Endpoint, ...]:
+def ready(*addresses: str, **conditions: Any) -> tuple[Endpoint, ...]:
     return tuple(Endpoint(addresses=(address,), **conditions) for address in addresses)
 
 
