@@ -28,7 +28,8 @@ check: .venv/ready
 # Everything: the checks, the fast tests on every Python that is here, then the whole suite with namespaces, the VM and
 # a real control plane. The last line is pytest's.
 test: check others
-	$(PY) -m pytest tests
+	.ci/go
+	$(PY) -m pytest tests examples
 
 others: .venv/ready
 	.ci/other-pythons $(FAST)

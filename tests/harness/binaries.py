@@ -89,7 +89,8 @@ def _missing() -> list[str]:
 
 def _go() -> tuple[str, dict[str, str]]:
     """Return the go command and its environment. Raises Unavailable."""
-    go = shutil.which("go")
+    places = ["/usr/local/go/bin", *sorted(map(str, Path("/usr/lib").glob("go-*/bin")), reverse=True)]
+    go = shutil.which("go") or shutil.which("go", path=os.pathsep.join(places))
     advice = "install Go 1.26, or any from 1.21 on with GOTOOLCHAIN=auto (Debian 12: golang-go from bookworm-backports)"
     if go is None:
         raise Unavailable(f"the control plane is not built and there is no go: {advice}, or set KUBEBUILDER_ASSETS")
