@@ -29,7 +29,7 @@ check: .venv/ready
 # a real control plane. The last line is pytest's.
 test: check others
 	.ci/go
-	$(PY) -m pytest tests examples
+	$(PY) -m pytest tests
 
 others: .venv/ready
 	.ci/other-pythons $(FAST)
