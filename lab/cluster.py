@@ -84,6 +84,8 @@ class Cluster:
     def up(cls, lab: Lab, objects: Sequence[Json], *, agents: bool = True, say: Say = lambda line: None) -> "Cluster":
         """Build a lab, start its pods and agents. ConfigError if one of that name is there already."""
         check_machine()
+        if why := machine.filter_bridged_packets():
+            say(f"pods of one node cannot reach each other through a Service: {why}")
         folder = LabFolder(lab.name)
         if folder.exists:
             raise ConfigError(f"lab {lab.name} is there already: kr lab apply changes it, kr lab down removes it")

@@ -28,6 +28,7 @@ SCENARIO_TIMEOUT_S = 400
 INSTALL_TIMEOUT_S = 900
 REPLAY_TIMEOUT_S = 60
 REPLAY_LINES = 25
+WIDTH_IN_A_FILE = 120
 VM_MEMORY_MIB = 1536
 
 
@@ -117,7 +118,7 @@ def replay(journal: Path, console: Console) -> bool:
         if len(told) > lines:
             console.print(f"[dim]… {len(told) - lines} lines before[/]")
         for line in told[-lines:]:
-            console.print(line, markup=False, highlight=False, no_wrap=True, crop=True)
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
         if done.returncode or not told:
             console.print(done.stderr.strip() or "nothing", markup=False, style="red")
             return False
@@ -161,6 +162,8 @@ def main(words: Sequence[str] | None = None) -> int:
         print("the demo makes network namespaces (or a VM) and installs packages: going on through sudo", flush=True)
         os.execvp("sudo", ["sudo", "-E", sys.executable, "-m", "kube_router.lab.demo", *(words or sys.argv[1:])])
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = WIDTH_IN_A_FILE
     try:
         return play(console, may_install=not given.no_install)
     except KubeRouterError as error:
