@@ -7,10 +7,11 @@ import random
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
-from harness.client import Client, named
+from harness.client import ApiError, Client, named
 from harness.machine import until
 from harness.nodes import ADDRESS, Node
 from harness.remote import Plane, outage
@@ -30,12 +31,22 @@ def _zygote() -> Iterator[Zygote]:
 
 @pytest.fixture(name="node")
 def _node(zygote: Zygote, control_plane: Plane, api: Client) -> Iterator[Node]:
+    sweep(api)
     api.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1"}})
     addresses = {"status": {"addresses": [{"type": "InternalIP", "address": ADDRESS}]}}
     api.patch(named("Node", "node-1"), addresses, subresource="status")
     with Node(zygote, f"--kubeconfig={control_plane.access.kubeconfig}") as node:
         yield node
     api.delete(named("Node", "node-1"))
+
+
+def sweep(api: Client) -> None:
+    """Remove the Services other tests have left: a Namespace goes slowly, with all that is in it."""
+    for kind in ("Service", "EndpointSlice"):
+        for it in api.list(kind):
+            if it["metadata"]["name"] != "kubernetes":
+                with suppress(ApiError):  # gone meanwhile
+                    api.delete(named(kind, it["metadata"]["name"], namespace=it["metadata"]["namespace"]))
 
 
 class Shop:
