@@ -23,6 +23,8 @@ from pathlib import Path
 
 MODULE = Path(__file__).parents[1] / "controlplane"
 NAMES = {"etcd": ("etcd", "server"), "kube-apiserver": (), "kube-controller-manager": (), "kubectl": ()}
+# Where Go is when it is not on the path: its own place, then Debian's golang-1.N-go, the newest first.
+GO_PLACES = ["/usr/local/go/bin", *sorted(map(str, Path("/usr/lib").glob("go-*/bin")), reverse=True)]
 GO_ENOUGH, GO_WITH_TOOLCHAINS = (1, 26), (1, 21)
 BUILD_S_MAX = 1800
 PROGRESS_S = 5.0
@@ -89,8 +91,7 @@ def _missing() -> list[str]:
 
 def _go() -> tuple[str, dict[str, str]]:
     """Return the go command and its environment. Raises Unavailable."""
-    places = ["/usr/local/go/bin", *sorted(map(str, Path("/usr/lib").glob("go-*/bin")), reverse=True)]
-    go = shutil.which("go") or shutil.which("go", path=os.pathsep.join(places))
+    go = shutil.which("go") or shutil.which("go", path=os.pathsep.join(GO_PLACES))
     advice = "install Go 1.26, or any from 1.21 on with GOTOOLCHAIN=auto (Debian 12: golang-go from bookworm-backports)"
     if go is None:
         raise Unavailable(f"the control plane is not built and there is no go: {advice}, or set KUBEBUILDER_ASSETS")
