@@ -39,7 +39,11 @@ def derive(objects: Sequence[Json], topology: Topology, before: Allocations) -> 
     nodes = {node.name: _node(node, written) for node in topology.nodes}
     lab_nodes = {node.name: node for node in topology.nodes}
 
-    ips, ports, pod_ips = Pool(before.cluster_ips), Pool(_text(before.node_ports)), Pool(before.pod_ips)
+    ips, ports, pod_ips = (
+        Pool(before.cluster_ips),
+        Pool({name: str(port) for name, port in before.node_ports.items()}),
+        Pool(before.pod_ips),
+    )
     services = serve(
         list(of_kind(written, "Service")), offered=topology.families, ips=ips, ports=ports, problems=problems
     )
@@ -56,7 +60,7 @@ def derive(objects: Sequence[Json], topology: Topology, before: Allocations) -> 
         pods=tuple(pod for pod in map(lab_pod, pods) if pod is not None),
         allocations=Allocations(
             cluster_ips=ips.given,
-            node_ports={name: int(slot.partition(" ")[2]) for name, slot in ports.given.items()},
+            node_ports={name: int(port) for name, port in ports.given.items()},
             pod_nodes=bound,
             pod_ips=pod_ips.given,
         ),
@@ -124,8 +128,3 @@ def _in_namespace(obj: Json) -> Json:
     if kind(obj) not in NAMESPACED:
         return obj
     return {**obj, "metadata": {**tree(obj, "metadata"), "namespace": namespace(obj)}}
-
-
-def _text(ports: Mapping[str, int]) -> dict[str, str]:
-    """Return node ports as slots: ``default/web TCP 80`` had port 30000 of TCP."""
-    return {name: f"{name.split()[1]} {port}" for name, port in ports.items()}

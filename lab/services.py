@@ -62,8 +62,11 @@ def _claim(service: Json, offered: Sequence[str], ips: Pool, ports: Pool, proble
         wanted = number(port, "nodePort")
         if wanted and not 1 <= wanted <= 65535:
             _report(problems, service, f"nodePort: {wanted} is not 1-65535; it gets another")
-        elif wanted and (owner := ports.claim(name, _slot(port, wanted))):
-            _report(problems, service, f"nodePort: {wanted} is {owner.split()[0]}'s; it gets another")
+        elif wanted and (owner := ports.claim(name, str(wanted))):
+            if _shares(name, owner):
+                ports.given[name] = str(wanted)
+            else:
+                _report(problems, service, f"nodePort: {wanted} is {owner.split()[0]}'s; it gets another")
 
 
 def _keep(service: Json, offered: Sequence[str], ips: Pool, ports: Pool) -> None:
@@ -114,9 +117,7 @@ def _numbered(service: Json, ports: Pool, problems: list[Problem]) -> list[Json]
         complete = {"protocol": "TCP", **port}
         if name := names.get(id(port)):
             try:
-                slots = (_slot(port, int(candidate)) for candidate in node_ports())
-                slot = ports.given.get(name) or ports.give(name, slots)
-                complete["nodePort"] = int(slot.partition(" ")[2])
+                complete["nodePort"] = int(ports.given.get(name) or ports.give(name, node_ports()))
             except Exhausted:
                 _report(problems, service, "no node port is left; it gets none")
         numbered.append(complete)
@@ -132,9 +133,10 @@ def _ports_with_node_port(service: Json) -> list[tuple[str, Json]]:
     return [(f"{key(service)} {text(port, 'protocol') or 'TCP'} {port.get('port')}", port) for port in found]
 
 
-def _slot(port: Json, value: int) -> str:
-    """Return what is given out: the same number can be had once for each protocol."""
-    return f"{text(port, 'protocol') or 'TCP'} {value}"
+def _shares(name: str, owner: str) -> bool:
+    """Tell whether two ports may wish for one number: only those of one Service that differ in protocol."""
+    (service, protocol, _), (other, other_protocol, _) = name.split(), owner.split()
+    return service == other and protocol != other_protocol
 
 
 def _has_addresses(service: Json) -> bool:

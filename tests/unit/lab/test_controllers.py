@@ -144,12 +144,21 @@ def test_families_and_addresses_of_a_dual_stack_cluster(spec: Json, families: li
     assert headless == (ips == ["None"])
 
 
-def test_node_ports_are_given_by_protocol_and_wishes_come_first() -> None:
+def test_no_two_services_share_a_node_port_and_wishes_come_first() -> None:
     wish = {"name": "b", "port": 2, "nodePort": 30000}
     free = [{"name": "a", "port": 1}, {"name": "u", "port": 1, "protocol": "UDP"}]
     derived = made([service("first", type="NodePort", ports=free), service("second", type="NodePort", ports=[wish])])
-    assert [port["nodePort"] for port in find(derived, "Service", "default/first")["spec"]["ports"]] == [30001, 30000]
+    assert [port["nodePort"] for port in find(derived, "Service", "default/first")["spec"]["ports"]] == [30001, 30002]
     assert [port["nodePort"] for port in find(derived, "Service", "default/second")["spec"]["ports"]] == [30000]
+
+
+def test_ports_of_one_service_may_wish_for_one_number_in_different_protocols() -> None:
+    dns = [{"port": 53, "nodePort": 30053, "protocol": protocol} for protocol in ("TCP", "UDP", "TCP")]
+    dns[2]["port"] = 54
+    derived = made([service("dns", type="NodePort", ports=dns)])
+    given_out = [port["nodePort"] for port in find(derived, "Service", "default/dns")["spec"]["ports"]]
+    assert given_out == [30053, 30053, 30000]
+    assert texts(derived) == ["Service default/dns: nodePort: 30053 is default/dns's; it gets another"]
 
 
 def test_an_address_or_port_that_is_taken_is_reported_and_another_one_given() -> None:
