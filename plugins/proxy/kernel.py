@@ -39,7 +39,9 @@ class Kernel:
             pass  # the sysctls come with the module
         with Netlink(NETLINK_ROUTE) as link:
             made = host.make_dummy(link)
-            interfaces = ["all", "kube-bridge", rtnetlink.DUMMY, *host.interfaces_with(link, node_ips)]
+            interfaces = ["all", host.BRIDGE, rtnetlink.DUMMY, *host.interfaces_with(link, node_ips)]
+        if trouble := host.load_bridge_netfilter():
+            logger.warning(f"br_netfilter_not_loaded what={trouble!r}")
         written, troubles = host.write_sysctls(interfaces)
         for trouble in troubles:
             logger.warning(f"sysctl_not_set what={trouble!r}")

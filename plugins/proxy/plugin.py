@@ -7,6 +7,7 @@ free in between: what changes meanwhile is dirty for the next reconcile, since a
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from ipaddress import ip_address, ip_network
 from itertools import islice
 
 from anyio.lowlevel import checkpoint
@@ -43,6 +44,7 @@ class Proxy:
 
     def __init__(self, context: Context) -> None:
         self.resync_s = context.options.seconds("ipvs-sync-period")
+        self._excluded = [ip_network(cidr, strict=False) for cidr in context.options.texts("excluded-cidrs")]
         self._context = context
         self._cluster = self._empty()
         self._kernel: Kernel | None = None
@@ -126,7 +128,13 @@ class Proxy:
         if self._kernel is None:
             self._kernel = Kernel()
         prepared = self._kernel.prepare(self._cluster.facts.addresses)
-        return self._kernel.observe(), Counter(prepared)
+        actual = self._kernel.observe()
+        actual.leftovers = frozenset(place for place in actual.leftovers if not self._is_excluded(place.address))
+        return actual, Counter(prepared)
+
+    def _is_excluded(self, address: str) -> bool:
+        """Return whether ``--excluded-cidrs`` says to leave it alone."""
+        return any(ip_address(address) in cidr for cidr in self._excluded)
 
     def _plan_all(self, actual: Actual, in_sync: bool) -> list[Step]:
         return plan(self._cluster.wanted(), actual, in_sync=in_sync)

@@ -121,8 +121,15 @@ class Node:
     def pod(self, address: str, *, port: int) -> Iterator[None]:
         """Run a pod behind kube-bridge that sends back what it is sent over TCP."""
         pod = f"{self.netns}-{secrets.token_hex(2)}"
-        sh(f"ip netns add {pod}; ip link add eth0 netns {pod} type veth peer name {pod[4:]} netns {self.netns}")
-        self.run(f"ip link set {pod[4:]} master kube-bridge up; ip route add {address}/32 dev kube-bridge")
+        port_of_bridge = pod[4:]
+        sh(
+            f"""
+            ip netns add {pod}
+            ip link add {port_of_bridge} netns {self.netns} type veth peer name tmp{port_of_bridge}
+            ip link set tmp{port_of_bridge} netns {pod} name eth0
+            """
+        )
+        self.run(f"ip link set {port_of_bridge} master kube-bridge up; ip route add {address}/32 dev kube-bridge")
         commands = f"""
             ip link set lo up; ip addr add {address}/32 dev eth0; ip link set eth0 up
             ip route add 10.244.1.1 dev eth0; ip route add default via 10.244.1.1
@@ -161,6 +168,10 @@ class Node:
             os.kill(self.pid, number)
             until(lambda: not runs(self.pid), what="the agent to end")
         self.pid = 0
+
+    def clean_up(self) -> None:
+        """Run ``kr cleanup`` on the node."""
+        self.run(f"{sys.executable} -m kube_router.cli cleanup --control-socket={self.folder / 'kr.sock'}")
 
     def status(self) -> dict[str, Any]:
         """Return what ``kr status`` would show, nothing where the agent does not answer yet."""
