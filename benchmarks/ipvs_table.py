@@ -2,7 +2,7 @@
 
     python benchmarks/ipvs_table.py [SERVICES [SERVERS [ROUNDS]]]
 
-Runs in a network namespace of its own. Bars are ratios of the same run: cold start ≤ 0.25 × ``ipvsadm --restore``,
+Runs in network namespaces of its own. Bars are ratios of the same run: cold start ≤ 0.25 × ``ipvsadm --restore``,
 observation ≤ 1 × ``ipvsadm -Sn``. The best of the rounds counts, ours and ipvsadm's in turn.
 """
 
@@ -64,25 +64,45 @@ def report(what: str, ours: float, theirs: float, bar: float) -> None:
     )
 
 
-def cold_start(kernel: Kernel, services: dict[ServiceId, VirtualService], rounds: int) -> None:
-    """Fill an empty table, by each in turn; the last round's content is ours and stays."""
+def fresh() -> Kernel:
+    """Return a kernel with an empty table, in a new network namespace.
+
+    Emptying a table in place would not do: IPVS keeps removed servers for two minutes, in a list that is walked for
+    each one added.
+    """
+    if ctypes.CDLL(None).unshare(CLONE_NEWNET):
+        sys.exit("needs root: for a network namespace of its own")
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    subprocess.run(["ip", "addr", "add", f"{NODE}/32", "dev", "lo"], check=True)
+    kernel = Kernel()
+    kernel.prepare()
+    return kernel
+
+
+def cold_start(services: dict[ServiceId, VirtualService], rounds: int) -> Kernel:
+    """Fill an empty table, by each in turn; return the kernel that holds it all in the end."""
     lines = "\n".join(render.lines(services)) + "\n"
+    steps = [step for step in plan(Wanted(services), Actual(), in_sync=True) if isinstance(step, IpvsStep)]
     ours, theirs = [], []
     for _ in range(rounds):
-        ipvsadm("-C")
+        fresh()
         theirs.append(timed(lambda: ipvsadm("-R", text=lines)))
-        expected = sorted(map(str.rstrip, ipvsadm("-Sn").splitlines()))
-        ipvsadm("-C")
-        steps = [step for step in plan(Wanted(services), Actual(), in_sync=True) if isinstance(step, IpvsStep)]
-        ours.append(timed(partial(kernel.apply, steps)))
-        assert sorted(map(str.rstrip, ipvsadm("-Sn").splitlines())) == expected == render.lines(services)
+        assert table() == render.lines(services)
+        ours.append(timed(partial(fresh().apply, steps)))
+        assert table() == render.lines(services)
     report("cold start, IPVS only", min(ours), min(theirs), 0.25)
-    ipvsadm("-C")
+    kernel = fresh()
     wanted = Wanted(services, {id.address: NODE for id in services}, Masquerade())
     whole = timed(lambda: kernel.apply(plan(wanted, kernel.observe(), in_sync=True)))
     print(f"{'  with plan, addresses, owned set':<34} ours {whole:8.3f} s", flush=True)
     left = plan(wanted, kernel.observe(), in_sync=True)
     assert left == [], f"{len(left)} steps are left: {left[:3]}"
+    return kernel
+
+
+def table() -> list[str]:
+    """Return what ipvsadm shows, sorted."""
+    return sorted(map(str.rstrip, ipvsadm("-Sn").splitlines()))
 
 
 def observation(kernel: Kernel, rounds: int) -> None:
@@ -129,15 +149,9 @@ def _write(link: Netlink, messages: list[bytes]) -> bool:
 def main() -> None:
     numbers = [int(word) for word in sys.argv[1:]]
     count, servers, rounds = (*numbers, *(5000, 3, 3)[len(numbers) :])
-    if ctypes.CDLL(None).unshare(CLONE_NEWNET):
-        sys.exit("needs root: for a network namespace of its own")
-    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-    subprocess.run(["ip", "addr", "add", f"{NODE}/32", "dev", "lo"], check=True)
-    kernel = Kernel()
-    kernel.prepare()
     print(f"{count} services × {servers} servers, best of {rounds}", flush=True)
     services = content(count, servers)
-    cold_start(kernel, services, rounds)
+    kernel = cold_start(services, rounds)
     observation(kernel, rounds)
     one_change(services, rounds)
 
