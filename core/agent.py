@@ -224,11 +224,11 @@ class Agent:
         self.metrics.problems.set(len(self.problems))
         self.keeper.export(self.metrics)
         registries = [self.metrics.registry, *(runner.registry for runner in self.runners)]
-        text = await anyio.to_thread.run_sync(_text, registries, limiter=self._scraping, abandon_on_cancel=True)
+        text = await anyio.to_thread.run_sync(metrics_text, registries, limiter=self._scraping, abandon_on_cancel=True)
         return http.Answer(200, text, CONTENT_TYPE)
 
 
-def _text(registries: Sequence[CollectorRegistry]) -> bytes:
+def metrics_text(registries: Sequence[CollectorRegistry]) -> bytes:
     """Return the exposition of all registries, without what a plugin's collector fails to give."""
     metrics: list[Metric] = []
     for registry in registries:
