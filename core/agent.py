@@ -74,7 +74,6 @@ class Agent:
         self.catalogue = registry.catalogue()
         self.state = State(self.catalogue)
         self.problems = Problems()
-        self.problems.set("plugins", registry.problems)
         self.metrics = Metrics(version=__version__)
         journal_dir = Path(options.text("journal-dir"))
         self.redactor = Redactor(load_key(journal_dir.parent / KEY_FILE))
@@ -96,7 +95,8 @@ class Agent:
             new_cluster=self.keeper.new_cluster,
         )
         self._scraping = anyio.CapacityLimiter(1)  # a second scraper waits for the first
-        self.runners = [self._runner(name) for name in registry.names if options.flag(f"run-{name}")]
+        self.runners = self._build_runners()
+        self.problems.set("plugins", registry.problems)
         needed = {resource for runner in self.runners for resource in self._view(runner.plugin).resources}
         resources = [resource for resource in self.catalogue if resource.name in needed]
         self.source = make_source(options, self.intake, resources, self.redactor.digest)
@@ -143,6 +143,19 @@ class Agent:
         }
 
     # -- plugins -------------------------------------------------------------------------------------------------------
+
+    def _build_runners(self) -> list[Runner]:
+        """Return a runner for each enabled plugin: an operator's error ends the start, a plugin's bug does not."""
+        runners = []
+        for name in self.registry.names:
+            if self.options.flag(f"run-{name}"):
+                try:
+                    runners.append(self._runner(name))
+                except ConfigError:
+                    raise
+                except Exception as error:  # noqa: BLE001  (a third party's constructor may raise anything)
+                    self.registry.spoil(name, error)
+        return runners
 
     def _runner(self, name: str) -> Runner:
         def build(metrics: CollectorRegistry, worker: Worker) -> Plugin:

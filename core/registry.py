@@ -6,8 +6,9 @@ entry point is the plugin's name, and ``--run-<name>`` switches it.
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
 import pluggy
 
@@ -65,17 +66,14 @@ class Registry:
 
     def options(self) -> dict[str, Sequence[Option]]:
         """Return the options that each usable plugin brings, by the plugin's name."""
-        brought: dict[str, Sequence[Option]] = dict.fromkeys(self.names, ())
-        for implementation in self._manager.hook.kube_router_options.get_hookimpls():
-            options: Sequence[Option] = implementation.function()  # type: ignore[assignment]  # pluggy knows no types
-            brought[implementation.plugin_name] = tuple(options)
-        return brought
+        brought: dict[str, Sequence[Option]] = self._ask(self._manager.hook.kube_router_options)
+        return {name: brought.get(name, ()) for name in self.names}
 
     def catalogue(self) -> Catalogue:
         """Return the built-in kinds and those that plugins bring. ConfigError if two bring the same."""
         catalogue = Catalogue(BUILTIN)
-        for some in self._manager.hook.kube_router_resources():
-            for resource in some:
+        for resources in self._ask(self._manager.hook.kube_router_resources).values():
+            for resource in resources:
                 try:
                     catalogue.add(resource)
                 except ValueError as error:
@@ -84,7 +82,13 @@ class Registry:
 
     def commands(self) -> Sequence[object]:
         """Return the click commands that plugins add to ``kr``."""
-        return [command for some in self._manager.hook.kube_router_commands() for command in some]
+        return [command for some in self._ask(self._manager.hook.kube_router_commands).values() for command in some]
+
+    def spoil(self, name: str, error: Exception) -> None:
+        """Take a plugin out: what it was asked for at start ended in an error of its own."""
+        words = f"cannot be used: {type(error).__name__}: {error}"
+        self.found = [replace(found, error=words) if found.name == name else found for found in self.found]
+        logger.error("plugin_skipped plugin=%s error=%r", name, error, exc_info=error)
 
     def build(self, name: str, context: Context) -> Plugin:
         """Build a plugin. ConfigError if it has no ``kube_router_plugin`` hook or what that returns is no Plugin."""
@@ -101,6 +105,19 @@ class Registry:
         if plugin.name != name:
             raise ConfigError(f"plugin {name}: calls itself {plugin.name!r}; name the entry point and the plugin alike")
         return plugin
+
+    def _ask(self, hook: pluggy.HookCaller) -> dict[str, Sequence[Any]]:
+        """Return what each usable plugin answers; one that raises is taken out."""
+        answers: dict[str, Sequence[Any]] = {}
+        for implementation in hook.get_hookimpls():
+            name = implementation.plugin_name
+            if name in self.names:
+                try:
+                    answer: Iterable[Any] = implementation.function()  # type: ignore[assignment]  # pluggy is untyped
+                    answers[name] = tuple(answer)
+                except Exception as error:  # noqa: BLE001  (a third party's hook may raise anything)
+                    self.spoil(name, error)
+        return answers
 
     def _load(self, point: EntryPoint) -> None:
         origin = f"{point.dist.name} {point.dist.version}" if point.dist else point.value

@@ -242,7 +242,11 @@ class Runner:
         if self.worker.abandoned >= self.pace.abandoned_max:
             raise Hopeless(f"plugin {self.name} has hung {self.worker.abandoned} threads; {self.last_error}")
         if not expected:
-            self._renew()
+            try:
+                self._renew()
+            except Exception as again:
+                self.last_error = f"cannot be built anew: {type(again).__name__}: {again}"
+                logger.error("plugin_not_built plugin=%s error=%r", self.name, again, exc_info=again)
         await self._back_off()
 
     async def _back_off(self) -> None:
@@ -256,9 +260,10 @@ class Runner:
 
     def _renew(self) -> None:
         """Build the plugin, anew, with everything dirty."""
-        self._registry = CollectorRegistry()
-        self._plugin = self._build(self._registry, self.worker)
-        self._view = self._make_view(self._plugin)
+        registry = CollectorRegistry()
+        plugin = self._build(registry, self.worker)
+        self._view = self._make_view(plugin)
+        self._plugin, self._registry = plugin, registry
         self._everything = True
 
     # -- what others do to the kernel ----------------------------------------------------------------------------------

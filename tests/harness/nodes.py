@@ -47,6 +47,12 @@ class Connection:
     def __init__(self, client: socket.socket) -> None:
         self._client = client
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._client.close()
+
     def ask(self, text: str) -> str:
         """Send a line and return the line that comes back."""
         self._client.sendall(text.encode() + b"\n")

@@ -172,8 +172,8 @@ def test_twenty_kills_under_churn_converge_and_keep_connections(node: Node, shop
     node.start()
     node.wait_for_ipvs(shop.table())
     chance = random.Random(20)
-    with node.pod("10.244.0.2", port=8080):
-        connection = node.connect(shop.services[0]["spec"]["clusterIP"], 80)
+    address = shop.services[0]["spec"]["clusterIP"]
+    with node.pod("10.244.0.2", port=8080), node.connect(address, 80) as connection:
         assert connection.ask("first") == "first"
         for round_number in range(20):
             # The endpoint of s0 stays, as connections to one that goes are meant to end.
