@@ -11,11 +11,11 @@ import anyio
 import click
 from prometheus_client import CollectorRegistry
 
-from kube_router.cli.control import ask
 from kube_router.cli.logs import configure
 from kube_router.cli.raw import RawCommand
 from kube_router.core.agent_options import node_name, option_groups
 from kube_router.core.api import Context
+from kube_router.core.ask import ask
 from kube_router.core.options import Options, resolve
 from kube_router.core.registry import Registry
 from kube_router.core.usage import usage

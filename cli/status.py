@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from kube_router.cli.control import ask
 from kube_router.core.agent_options import AGENT
+from kube_router.core.ask import ask
 from kube_router.core.pflag import duration_text
 
 DEFAULT_SOCKET = next(str(option.default) for option in AGENT if option.name == "control-socket")

@@ -1,9 +1,7 @@
 """Agents as processes: one in the network namespace of each node, with folders of its own."""
 
-import json
 import os
 import signal
-import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,11 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from kube_router.core.ask import ask
 from kube_router.events.errors import ConfigError
 from kube_router.lab import netns
-
-STATUS_TIMEOUT_S = 15
-ANSWER_MAX = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,19 +66,8 @@ class Agent:
             netns.end([pid], number=number)
 
     def status(self) -> dict[str, Any]:
-        """Return what it says of itself. OSError if it does not answer (yet)."""
-        with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(STATUS_TIMEOUT_S)
-            client.connect(str(self.control_socket))
-            client.sendall(b'{"cmd": "status"}\n')
-            answer = b""
-            while (chunk := client.recv(65536)) and len(answer) < ANSWER_MAX:
-                answer += chunk
-        try:
-            found = json.loads(answer)
-        except ValueError as error:
-            raise OSError(f"{self.control_socket}: no JSON but {answer[:80]!r}") from error
-        assert isinstance(found, dict)
+        """Return what it says of itself. PeerError if it does not answer (yet)."""
+        found: dict[str, Any] = ask(str(self.control_socket), "status")
         return found
 
     def last_words(self, count: int = 5) -> str:

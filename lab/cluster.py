@@ -15,7 +15,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from kube_router.events.errors import ConfigError, KernelError, Problem
+from kube_router.events.errors import ConfigError, KernelError, PeerError, Problem
 from kube_router.lab import machine, machines, netns, probe
 from kube_router.lab.agents import Agent
 from kube_router.lab.controllers import Derived, derive, node_manifests
@@ -209,7 +209,7 @@ class Cluster:
                 raise KernelError(f"the agent of {node} has ended: {agent.last_words()}")
             try:
                 status = agent.status()
-            except OSError:  # it is starting
+            except PeerError:  # it is starting
                 status = {}
             plugins = status.get("plugins", [])
             if status and all(plugin.get("reconciles", 0) > 0 for plugin in plugins):

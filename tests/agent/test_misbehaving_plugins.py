@@ -16,7 +16,7 @@ import pytest
 from harness.crowd import install
 from harness.machine import until
 
-from kube_router.cli.control import ask
+from kube_router.core.ask import ask
 
 CHANGES = 12
 

@@ -5,7 +5,6 @@
 The namespace can be thrown away and made anew under the same name while the journal stays: that is a reboot.
 """
 
-import json
 import os
 import secrets
 import shutil
@@ -27,8 +26,10 @@ from harness.machine import until
 from harness.netns import run_in, sh
 from harness.zygote import Zygote, runs
 
+from kube_router.core.ask import ask
+from kube_router.events.errors import PeerError
+
 ADDRESS = "169.254.77.2"
-STATUS_S_MAX = 30
 
 
 class _Echo(socketserver.StreamRequestHandler):
@@ -182,15 +183,10 @@ class Node:
     def status(self) -> dict[str, Any]:
         """Return what ``kr status`` would show, nothing where the agent does not answer yet."""
         try:
-            with socket.socket(socket.AF_UNIX) as client:
-                client.settimeout(STATUS_S_MAX)
-                client.connect(str(self.folder / "kr.sock"))
-                client.sendall(b'{"cmd": "status"}\n')
-                with client.makefile("rb") as answer:
-                    found: dict[str, Any] = json.loads(answer.read())
-                    return found
-        except (OSError, ValueError):
+            found: dict[str, Any] = ask(str(self.folder / "kr.sock"), "status")
+        except PeerError:
             return {}
+        return found
 
     def plugin(self, name: str = "proxy") -> dict[str, Any]:
         """Return the part of the status that is about one plugin."""

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from kube_router.cli.control import ask
 from kube_router.cli.status import render
+from kube_router.core.ask import ask
 from kube_router.events.errors import PeerError
 
 DOCUMENT = {
