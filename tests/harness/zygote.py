@@ -30,9 +30,8 @@ class Zygote:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(30)
+        with self._process:  # closes both pipes, which ends it, and waits
+            pass
 
     def start(self, argv: list[str], *, netns: str, log: Path) -> int:
         """Start an agent and return its pid."""
