@@ -23,7 +23,7 @@ check: .venv/ready
 	$(PY) -m mypy -p kube_router
 	$(PY) -m mypy tests examples benchmarks
 	.venv/bin/lint-imports
-	$(PY) -m pytest -q $(FAST)
+	$(PY) -m pytest -q -n 4 $(FAST)
 
 # Everything: the checks, the fast tests on every Python that is here, then the whole suite with namespaces, the VM and
 # a real control plane. The last line is pytest's.
@@ -32,7 +32,7 @@ test: check others
 	$(PY) -m pytest tests
 
 others: .venv/ready
-	.ci/other-pythons $(FAST)
+	.ci/other-pythons -n 4 $(FAST)
 
 bench: .venv/ready
 	$(PY) -m benchmarks.run

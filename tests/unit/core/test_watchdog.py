@@ -20,11 +20,11 @@ def anyio_backend() -> str:
 
 
 async def test_what_blocks_the_loop_is_named_with_its_stack(caplog: pytest.LogCaptureFixture) -> None:
-    watchdog = Watchdog({"names": __name__}, blocked_s=0.1)
+    watchdog = Watchdog({"names": __name__}, blocked_s=0.5)
     seen = threading.Event()
 
     def look() -> None:
-        while not watchdog.blocked:
+        while not any(found.startswith("names: File ") for found in watchdog.blocked):
             time.sleep(0.01)
         seen.set()
 
@@ -37,7 +37,6 @@ async def test_what_blocks_the_loop_is_named_with_its_stack(caplog: pytest.LogCa
             await anyio.sleep(0.15)
             tasks.cancel_scope.cancel()
     assert seen.is_set()
-    assert watchdog.blocked[0].startswith("names: File ")
     assert "in block_the_loop" in caplog.text
     assert watchdog.lag_s >= 0
 
@@ -60,7 +59,7 @@ async def test_a_loop_blocked_for_good_ends_the_process() -> None:
 
 
 async def test_a_free_loop_is_never_reported() -> None:
-    watchdog = Watchdog({}, blocked_s=0.3)
+    watchdog = Watchdog({}, blocked_s=2)
     lags: list[float] = []
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(watchdog.run, lags.append)
