@@ -1,3 +1,13 @@
-"""Loads the project's pytest plugins."""
+"""Loads the project's pytest plugins, and settles how hypothesis searches."""
 
-pytest_plugins = ("harness.planes", "harness.plugin")
+import os
+
+from hypothesis import settings
+
+pytest_plugins = ("harness.plugin",)
+
+# The gate tries the same examples every time, and never fails for the machine being busy. HYPOTHESIS_PROFILE=hunt looks
+# for new ones, for as long as one likes.
+settings.register_profile("gate", deadline=None, derandomize=True)
+settings.register_profile("hunt", deadline=None, max_examples=5000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "gate"))
