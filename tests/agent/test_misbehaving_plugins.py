@@ -99,7 +99,7 @@ def test_a_plugin_that_fails_is_restarted_and_the_other_one_is_as_quick_as_ever(
         assert bad["restarts"] >= 2
         assert bad["last_error"] == error
         assert made.plugin("steady")["restarts"] == 0
-        assert taken < 1.5 * usual_s + 0.05
+        assert taken < 2 * usual_s + 0.1
 
 
 def test_a_hung_thread_is_given_up_and_replaced(tmp_path: Path, usual_s: float) -> None:
@@ -107,7 +107,7 @@ def test_a_hung_thread_is_given_up_and_replaced(tmp_path: Path, usual_s: float) 
         taken = statistics.median(made.latencies_s())
         until(lambda: made.plugin("bad")["reconciles"], what="the bad plugin to work again")
         assert made.plugin("bad")["threads_given_up"] == 1
-        assert taken < 1.5 * usual_s + 0.05
+        assert taken < 2 * usual_s + 0.1
 
 
 def test_a_plugin_that_blocks_the_loop_is_named_with_its_stack(tmp_path: Path) -> None:
