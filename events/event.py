@@ -10,8 +10,9 @@
 A ``put`` holds the typed object of its resource; which type, the catalogue says (events/resource.py), so third parties'
 kinds are journaled like ours. An object whose resource is not in the catalogue stays raw and is carried along.
 
-Schema: ``SCHEMA`` is written in each segment head. A reader upcasts older schemas record by record (``upcast``) and
-stops at a newer one.
+Schema: ``SCHEMA`` is written in each segment head. A field may be added with a default; anything else is a new number,
+and then older records are upcast here, one by one, as they are read. 1 is the first. A reader stops at a number it does
+not know and puts the file aside.
 """
 
 import re
