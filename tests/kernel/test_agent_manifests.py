@@ -104,6 +104,14 @@ def test_bad_input_is_reported_once_each_and_everything_else_is_served(node: Nod
     assert len(problems) == len(BAD)
 
 
+def test_packets_between_pods_on_one_bridge_pass_the_nodes_ipvs(node: Node) -> None:
+    sysctl = "/proc/sys/net/bridge/bridge-nf-call-iptables"
+    node.run(f"[ ! -e {sysctl} ] || echo 0 > {sysctl}")
+    node.start()
+    node.wait_for_ipvs(GOOD_TABLE)
+    assert node.run(f"cat {sysctl}") == "1\n"
+
+
 def test_five_thousand_endpoints_in_one_slice_are_all_served(node: Node, folder: Path) -> None:
     endpoints = ", ".join(f"{{addresses: [10.{128 + (n >> 8)}.{n & 255}.1]}}" for n in range(5000))
     (folder / "many.yaml").write_text(
