@@ -15,7 +15,7 @@ from kube_router.core.intake import Intake
 from kube_router.core.metrics import Metrics
 from kube_router.core.state import State
 from kube_router.core.worker import Worker
-from kube_router.events.event import SCHEMA, AnyRecord, Segment
+from kube_router.events.event import SCHEMA, Segment
 from kube_router.events.journal import Journal
 
 logger = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class Keeper:
         self._state, self._node, self._options, self._now_ms = state, node, options, now_ms
         self._boot = boot_id() if boot is None else boot
         self.journal = Journal.open(
-            directory, objects=state.catalogue.decoders, apply=self._fold, now_ms=now_ms, size_max=size_max
+            directory, objects=state.catalogue.decoders, apply=state.apply, now_ms=now_ms, size_max=size_max
         )
         state.seq = self.journal.last_seq
         if state.agent != __version__:
@@ -103,9 +103,6 @@ class Keeper:
             "recovered": self.journal.recovery.last_seq,
             "lost": list(self.journal.recovery.cut),
         }
-
-    def _fold(self, record: AnyRecord) -> None:
-        self._state.apply(record)
 
     def _head(self, cluster: str) -> Segment:
         return Segment(

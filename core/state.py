@@ -1,7 +1,8 @@
 """The fold of all records: what the node believes the cluster to be (pure).
 
-Last write wins, per resource and key. The fold of a journal is the same whichever snapshot it starts from: a snapshot
-is the puts of a fold behind a head that says where each resource's stream stood.
+Last write wins, per resource and key; what is held of an object is the record that brought it. The fold of a journal
+is the same whichever snapshot it starts from: a snapshot is the puts of a fold behind a head that says where each
+resource's stream stood.
 
 The position of a stream (``rv``) moves with each record of that stream, with one exception: while a full list is being
 written its objects come in no useful order, so a position in between would lose events. ``Intake`` therefore marks the
@@ -34,7 +35,7 @@ class State:
         self.options: Mapping[str, str] = {}
         self.rvs: dict[str, str] = {}
         self.synced: set[str] = set()
-        self.objects: dict[str, dict[str, Stored]] = {}
+        self.objects: dict[str, dict[str, Put]] = {}
         self._covered = 0  # the seq up to which a snapshot holds everything
         self._slices: dict[str, dict[str, EndpointSlice]] = {}
 
@@ -45,7 +46,7 @@ class State:
             return None
         if record.seq > self.seq:
             self.seq, self.t = record.seq, record.t
-        if isinstance(record, Put):
+        if isinstance(record, Put):  # nearly all are
             return self._put(record)
         if isinstance(record, Delete):
             self._move(record.r, record.rv)
@@ -63,9 +64,8 @@ class State:
 
     def puts(self) -> Iterator[Put]:
         """Return the state as the puts of a snapshot, each with the seq and time that brought it."""
-        for resource, objects in self.objects.items():
-            for key, (obj, rv, seq, t, trigger_ms) in objects.items():
-                yield Put(seq=seq, t=t, r=resource, key=key, rv=rv, trigger_ms=trigger_ms, obj=obj)
+        for objects in self.objects.values():
+            yield from objects.values()
 
     def slices_of(self, service_key: str) -> Sequence[EndpointSlice]:
         """Return the EndpointSlices of a Service, ordered by name."""
@@ -90,13 +90,17 @@ class State:
         self._slices.clear()
 
     def _put(self, put: Put) -> Ref:
-        objects = self.objects.setdefault(put.r, {})
-        if put.r == SLICES:
-            self._index_slice(put.key, objects.get(put.key), put.obj)
-        objects[put.key] = Stored(put.obj, put.rv, put.seq, put.t, put.trigger_ms)
-        if put.seq > self._covered:  # else it is a snapshot's: the head says where the stream stood
-            self._move(put.r, put.rv)
-        return Ref(put.r, put.key)
+        resource, key = put.r, put.key
+        objects = self.objects.get(resource)
+        if objects is None:
+            objects = self.objects[resource] = {}
+        if resource == SLICES:
+            self._index_slice(key, objects.get(key), put.obj)
+        objects[key] = put
+        # A snapshot's says nothing of where the stream stood, its head does.
+        if put.rv and put.seq > self._covered and self.rvs.get(resource):
+            self.rvs[resource] = put.rv
+        return Ref(resource, key)
 
     def _forget(self, resource: str, key: str) -> Ref | None:
         old = self.objects.get(resource, {}).pop(key, None)
@@ -110,8 +114,9 @@ class State:
         if rv and self.rvs.get(resource):
             self.rvs[resource] = rv
 
-    def _index_slice(self, key: str, old: Stored | None, new: object) -> None:
-        if old is not None and isinstance(old.obj, EndpointSlice):
+    def _index_slice(self, key: str, old: Put | None, new: object) -> None:
+        service = new.service if isinstance(new, EndpointSlice) else None
+        if old is not None and isinstance(old.obj, EndpointSlice) and old.obj.service != service:
             of_service = self._slices.get(old.obj.service, {})
             of_service.pop(key, None)
             if not of_service:

@@ -16,17 +16,22 @@ class Ref(NamedTuple):
     key: str
 
 
-class Stored(NamedTuple):
+class Stored(Protocol):
     """An object in the state, with its resourceVersion, the journal's seq that brought it, and when (Unix ms).
 
     ``trigger_ms`` is when the cluster learned of it (a slice's last-change-trigger-time), 0 where nobody said.
     """
 
-    obj: Any
-    rv: str
-    seq: int
-    t: int
-    trigger_ms: int = 0
+    @property
+    def obj(self) -> Any: ...
+    @property
+    def rv(self) -> str: ...
+    @property
+    def seq(self) -> int: ...
+    @property
+    def t(self) -> int: ...
+    @property
+    def trigger_ms(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)

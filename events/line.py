@@ -35,7 +35,7 @@ def frame(record: AnyRecord) -> bytes:
 
 def unframe(line: bytes) -> bytes:
     """Return the JSON in the line. BadLine for one that is unfinished or has changed since it was written."""
-    if line[-1:] != b"\n":
+    if not line.endswith(b"\n"):
         raise BadLine("the line is unfinished", unfinished=True)
     body = line[PREFIX_LENGTH:-1]
     try:
@@ -142,8 +142,8 @@ class Position:
     def move(self, record: AnyRecord) -> None:
         """Take a record of a log."""
         if isinstance(record, _CHANGES):
-            if record.rv and record.r in self.rv:
-                self.rv[record.r] = record.rv
+            if (resource := record.r) in self.rv and record.rv:
+                self.rv[resource] = record.rv
         elif isinstance(record, _POSITIONS):
             if record.rv:
                 self.rv[record.r] = record.rv

@@ -29,7 +29,7 @@ from kube_router.events.segment import (
     schema,
 )
 
-Apply = Callable[[AnyRecord], None]
+Apply = Callable[[AnyRecord], object]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,6 @@ from kube_router.cli.moment import Point
 from kube_router.cli.sources import Source
 from kube_router.cli.walk import Walk
 from kube_router.core.state import State
-from kube_router.core.view import Stored
 from kube_router.events.errors import ConfigError
 from kube_router.events.event import AnyRecord, End, Put, Segment
 from kube_router.events.normalize import BUILTIN
@@ -36,7 +35,7 @@ def folded(records: Sequence[AnyRecord]) -> State:
     return state
 
 
-def objects(state: State) -> dict[str, dict[str, Stored]]:
+def objects(state: State) -> dict[str, dict[str, Put]]:
     return {resource: known for resource, known in state.objects.items() if known}
 
 
