@@ -1,4 +1,4 @@
-"""Our nftables table, read back over nfnetlink (pure).
+"""Our nftables table, read back over nfnetlink (pure); and the names of all tables.
 
 The sets' elements are dumped raw: a key is the protocol, the address and the port, each padded to four bytes. Listing
 5000 of them through libnftables costs many times as much, and a restart should cost next to nothing.
@@ -11,12 +11,14 @@ from kube_router.core import nlmsg
 from kube_router.plugins.proxy.ipvs import PROTOCOL_NAMES, unpacked
 from kube_router.plugins.proxy.model import ServiceId
 
-NFT_MSG_GETRULE, NFT_MSG_GETSETELEM = 10 << 8 | 7, 10 << 8 | 13  # NFNL_SUBSYS_NFTABLES
+# NFNL_SUBSYS_NFTABLES << 8 with the message.
+NFT_MSG_GETTABLE, NFT_MSG_GETRULE, NFT_MSG_GETSETELEM = 10 << 8 | 1, 10 << 8 | 7, 10 << 8 | 13
+NFTA_TABLE_NAME = 1
 NFTA_SET_ELEM_LIST_TABLE, NFTA_SET_ELEM_LIST_SET, NFTA_SET_ELEM_LIST_ELEMENTS = 1, 2, 3
 NFTA_LIST_ELEM, NFTA_SET_ELEM_KEY, NFTA_DATA_VALUE = 1, 1, 1
 NFTA_RULE_TABLE, NFTA_RULE_CHAIN, NFTA_RULE_USERDATA = 1, 2, 7
 NFTNL_UDATA_RULE_COMMENT = 0
-NFPROTO_INET = 1
+NFPROTO_UNSPEC, NFPROTO_INET = 0, 1
 
 # An element of a plain set: three headers, one in the other, and the key. The kernel does not flag them as nested.
 _PLAIN = {
@@ -47,6 +49,15 @@ def get_rules(table: str, chain: str) -> bytes:
         nlmsg.text(NFTA_RULE_TABLE, table),
         nlmsg.text(NFTA_RULE_CHAIN, chain),
     )
+
+
+def get_tables() -> bytes:
+    return nlmsg.message(NFT_MSG_GETTABLE, 0, _NFGEN.pack(NFPROTO_UNSPEC, 0, 0))
+
+
+def parse_tables(bodies: Iterable[memoryview]) -> set[tuple[int, str]]:
+    """Return the family and the name of each table."""
+    return {(body[0], nlmsg.string(nlmsg.attributes(body, _NFGEN.size)[NFTA_TABLE_NAME])) for body in bodies}
 
 
 def parse_elements(bodies: Iterable[memoryview]) -> set[ServiceId]:

@@ -8,7 +8,9 @@ packets, and an empty comment). Its IPVS services are those in its ipset of serv
 kube-dummy-if while that ipset, or no table of ours, is there. They are adopted or removed by the plan, not here.
 
 iptables has two back ends with tables of their own; which of them kube-router used depends on its image and the host,
-so both are looked at, where their programs are. The rest of its rules is the firewall's and the router's to take over.
+so both are looked at. Programs are run only where the kernel has such tables, or ipsets at all: on most nodes, at most
+starts, there is nothing, and six programs would cost more than the rest of the start. The rest of its rules is the
+firewall's and the router's to take over.
 """
 
 import logging
@@ -17,12 +19,15 @@ import shlex
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from kube_router.core import nlmsg
+from kube_router.core.netlink import NETLINK_NETFILTER, Netlink
 from kube_router.events.errors import KernelError
+from kube_router.plugins.proxy import nfset
 from kube_router.plugins.proxy.model import ServiceId
 
 logger = logging.getLogger(__name__)
@@ -34,12 +39,9 @@ IPSETS = tuple(
 )  # fmt: skip
 SERVICE_SETS = tuple(name for name in IPSETS if name.endswith("svip-prt"))
 CHAINS = {"nat": HAIRPIN, "filter": SERVICES}
-BACKENDS = {
-    "iptables-legacy": "ip_tables_names",
-    "ip6tables-legacy": "ip6_tables_names",
-    "iptables-nft": "",
-    "ip6tables-nft": "",
-}
+LEGACY = {"iptables-legacy": "ip_tables_names", "ip6tables-legacy": "ip6_tables_names"}
+NFT = {"iptables-nft": nlmsg.AF_INET, "ip6tables-nft": nlmsg.AF_INET6}
+IP_SET_MODULE = Path("/sys/module/ip_set")  # there too where it is built in, for it has a parameter
 _ELEMENT = re.compile(r"add \S+ ([0-9a-fA-F.:]+),(tcp|udp|sctp):(\d+)(?: |$)")
 
 
@@ -89,10 +91,10 @@ def parse_ipset(text: str) -> set[ServiceId]:
 def leftovers() -> Leftovers:
     """Return the rules, chains and ipsets that are there. Nothing is created by looking."""
     rules: list[Rules] = []
-    for program, names in BACKENDS.items():
-        if shutil.which(f"{program}-save") is None:
+    for program, tables in _tables().items():
+        if not tables or shutil.which(f"{program}-save") is None:
             continue
-        for table in _tables(names):
+        for table in tables:
             try:
                 rules += recognise(program, table, _run([f"{program}-save", "-t", table]))
             except KernelError as e:
@@ -124,15 +126,18 @@ def _is_ours_to_remove(line: str, chain: str) -> bool:
     return chain == HAIRPIN and words[1] == "POSTROUTING" and "SNAT" in words and masqueraded and unnamed
 
 
-def _tables(names: str) -> Iterable[str]:
-    """Return the tables to be looked at: of the legacy back end only those that are there, for looking loads them."""
-    if not names:
-        return tuple(CHAINS)
-    try:
-        loaded = Path("/proc/thread-self/net", names).read_text().split()
-    except FileNotFoundError:
-        return ()
-    return tuple(table for table in CHAINS if table in loaded)
+def _tables() -> dict[str, list[str]]:
+    """Return, by program, which of the tables in question are there; looking at one that is not would make it."""
+    with Netlink(NETLINK_NETFILTER) as link:
+        present = nfset.parse_tables(link.dump(nfset.get_tables()))
+    found = {program: [table for table in CHAINS if (family, table) in present] for program, family in NFT.items()}
+    for program, names in LEGACY.items():
+        try:
+            loaded = Path("/proc/thread-self/net", names).read_text().split()
+        except FileNotFoundError:
+            continue
+        found[program] = [table for table in CHAINS if table in loaded]
+    return found
 
 
 # -- remove ------------------------------------------------------------------------------------------------------------
@@ -176,8 +181,8 @@ def restore_text(rules: Rules) -> str:
 
 
 def _ipset(*words: str) -> str | None:
-    """Return what ``ipset`` prints, ``None`` where it fails or is not there."""
-    if shutil.which("ipset") is None:
+    """Return what ``ipset`` prints, ``None`` where it fails or is not there, or the kernel has no ipsets."""
+    if not IP_SET_MODULE.exists() or shutil.which("ipset") is None:
         return None
     try:
         return _run(["ipset", *words])

@@ -4,6 +4,8 @@ The planted state is a small copy of what kube-router 2.11 leaves behind, with t
 """
 
 import shutil
+import subprocess
+from pathlib import Path
 
 import pytest
 from harness.netns import run_in_new, sh
@@ -164,5 +166,20 @@ def test_looking_for_leftovers_makes_nothing() -> None:
         assert before == after
         assert shutil.which("iptables-legacy-save") is not None
         assert render.TABLE not in after
+
+    run_in_new(body)
+
+
+def test_no_program_is_run_where_there_is_nothing_to_see(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise AssertionError(f"a program was run: {arguments}")
+
+    def body() -> None:
+        sh("nft add table ip foreign; nft add table inet filter")
+        with monkeypatch.context() as patched:
+            # Other tests may have loaded the module: it cannot be unloaded while a set is anywhere.
+            patched.setattr(takeover, "IP_SET_MODULE", tmp_path / "missing")
+            patched.setattr(subprocess, "run", refuse)
+            assert takeover.leftovers() == takeover.Leftovers()
 
     run_in_new(body)
