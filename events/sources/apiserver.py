@@ -40,6 +40,7 @@ USER_TIMEOUT_MS = 30_000
 READ_BUFFER_BYTES = 256 << 10
 REFUSAL_BYTES_MAX = 64 << 10
 CLOSE_S = 2.0
+TLS_GOODBYE_S = 0.1  # a TLS connection that is closed stays open until the other end has said goodbye too
 _TLS_ERRORS = (ssl.SSLError, aiohttp.ClientSSLError)
 
 
@@ -178,6 +179,8 @@ class ApiServer:
 async def _close(client: _Client) -> None:
     with anyio.move_on_after(CLOSE_S, shield=True):
         await client.api.close()
+        if client.api.configuration.host.startswith("https"):
+            await anyio.sleep(TLS_GOODBYE_S)
 
 
 def _tls_context(configuration: Any) -> ssl.SSLContext:
