@@ -35,7 +35,7 @@ others: .venv/ready
 	.ci/other-pythons -n 4 $(FAST)
 
 bench: .venv/ready
-	$(PY) -m benchmarks.run
+	PYTHONPATH=.:tests $(PY) -m benchmarks.run
 
 clean:
 	rm -rf .venv build dist src/*.egg-info .mypy_cache .ruff_cache .hypothesis .import_linter_cache

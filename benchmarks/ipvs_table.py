@@ -1,6 +1,6 @@
 """The IPVS table: ours against ipvsadm, side by side in one run. Needs root and a kernel with ip_vs (or the lab's VM).
 
-    python benchmarks/ipvs_table.py [SERVICES [SERVERS [ROUNDS]]]
+    python -m benchmarks.ipvs_table [SERVICES [SERVERS [ROUNDS]]]
 
 Runs in network namespaces of its own. Bars are ratios of the same run: cold start ≤ 0.25 × ``ipvsadm --restore``,
 observation ≤ 1 × ``ipvsadm -Sn``. The best of the rounds counts, ours and ipvsadm's in turn.
@@ -14,6 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from ipaddress import IPv4Address
 
+from benchmarks.figures import Figure, report
 from kube_router.core.netlink import Netlink
 from kube_router.plugins.proxy import host, observe, render
 from kube_router.plugins.proxy.kernel import Kernel
@@ -55,13 +56,8 @@ def ipvsadm(*words: str, text: str | None = None) -> str:
     return subprocess.run(["ipvsadm", *words], input=text, text=True, check=True, capture_output=True).stdout
 
 
-def report(what: str, ours: float, theirs: float, bar: float) -> None:
-    ratio = ours / theirs
-    verdict = "ok" if ratio <= bar else "MISSED"
-    print(
-        f"{what:<34} ours {ours:8.3f} s   ipvsadm {theirs:8.3f} s   ratio {ratio:6.3f}   bar {bar}   {verdict}",
-        flush=True,
-    )
+def compare(what: str, ours: float, theirs: float, bar: float) -> None:
+    report(Figure(what, ours, "s", peer=theirs, peer_name="ipvsadm", bar=bar, of_peer=True))
 
 
 def fresh() -> Kernel:
@@ -79,8 +75,8 @@ def fresh() -> Kernel:
     return kernel
 
 
-def cold_start(services: dict[ServiceId, VirtualService], rounds: int) -> Kernel:
-    """Fill an empty table, by each in turn; return the kernel that holds it all in the end."""
+def cold_start(services: dict[ServiceId, VirtualService], rounds: int) -> tuple[Kernel, Wanted]:
+    """Fill an empty table, by each in turn; return the kernel that holds it all in the end, and what that is."""
     lines = "\n".join(render.lines(services)) + "\n"
     steps = [step for step in plan(Wanted(services), Actual(), in_sync=True) if isinstance(step, IpvsStep)]
     ours, theirs = [], []
@@ -90,14 +86,15 @@ def cold_start(services: dict[ServiceId, VirtualService], rounds: int) -> Kernel
         assert table() == render.lines(services)
         ours.append(timed(partial(fresh().apply, steps)))
         assert table() == render.lines(services)
-    report("cold start, IPVS only", min(ours), min(theirs), 0.25)
+    size = f"{len(services):,} services × {len(steps) // len(services) - 1}"
+    compare(f"cold start, IPVS only, {size}", min(ours), min(theirs), 0.25)
     kernel = fresh()
     wanted = Wanted(services, {id.address: NODE for id in services}, Masquerade())
     whole = timed(lambda: kernel.apply(plan(wanted, kernel.observe(), in_sync=True)))
-    print(f"{'  with plan, addresses, owned set':<34} ours {whole:8.3f} s", flush=True)
+    report(Figure("  with observation, plan, addresses, owned set", whole, "s"))
     left = plan(wanted, kernel.observe(), in_sync=True)
     assert left == [], f"{len(left)} steps are left: {left[:3]}"
-    return kernel
+    return kernel, wanted
 
 
 def table() -> list[str]:
@@ -105,19 +102,20 @@ def table() -> list[str]:
     return sorted(map(str.rstrip, ipvsadm("-Sn").splitlines()))
 
 
-def observation(kernel: Kernel, rounds: int) -> None:
+def observation(kernel: Kernel, wanted: Wanted, rounds: int) -> None:
     """Read the whole table, by each in turn."""
     ours, theirs, parts = [], [], []
     for _ in range(rounds):
         theirs.append(timed(lambda: ipvsadm("-Sn")))
         ours.append(timed(kernel.observe))
         parts.append((timed(observe.services), timed(observe.table), timed(observe.addresses)))
-    report("observe all", min(ours), min(theirs), 1.0)
+    compare("restart, nothing changed: all read", min(ours), min(theirs), 1.0)
     best = [min(times) for times in zip(*parts, strict=True)]
-    print(
-        f"{'  services, owned set, addresses':<34} ours {best[0]:8.3f} s + {best[1]:.3f} s + {best[2]:.3f} s",
-        flush=True,
-    )
+    for part, seconds in zip(("services", "owned set", "addresses"), best, strict=True):
+        report(Figure(f"  of it {part}", seconds, "s"))
+    actual = kernel.observe()
+    planned = min(timed(lambda: plan(wanted, actual, in_sync=True)) for _ in range(rounds))
+    report(Figure("  and the plan (nothing to do)", planned, "s"))
 
 
 def one_change(services: dict[ServiceId, VirtualService], rounds: int) -> None:
@@ -138,8 +136,8 @@ def one_change(services: dict[ServiceId, VirtualService], rounds: int) -> None:
                 kernel.append(time.perf_counter() - packed)
     python.sort(), kernel.sort()
     middle = len(python) // 2
-    medians = f"Python {python[middle] * 1e6:.0f} us   kernel {kernel[middle] * 1e6:.0f} us"
-    print(f"{'one server replaced':<34} {medians}   (medians)")
+    report(Figure("one server replaced, kernel (median)", kernel[middle] * 1e6, "µs"))
+    report(Figure("one server replaced, Python (median)", python[middle] * 1e6, "µs"))
 
 
 def _write(link: Netlink, messages: list[bytes]) -> bool:
@@ -151,8 +149,8 @@ def main() -> None:
     count, servers, rounds = (*numbers, *(5000, 3, 3)[len(numbers) :])
     print(f"{count} services × {servers} servers, best of {rounds}", flush=True)
     services = content(count, servers)
-    kernel = cold_start(services, rounds)
-    observation(kernel, rounds)
+    kernel, wanted = cold_start(services, rounds)
+    observation(kernel, wanted, rounds)
     one_change(services, rounds)
 
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.figures import Figure, report
+
 PAGE = 500
 BAR_S = 0.4
 
@@ -185,7 +187,7 @@ def child(which: str, folder: Path) -> None:
 
 
 def measure(which: str, folder: Path) -> dict[str, float]:
-    command = [sys.executable, __file__, "--child", which, "--folder", str(folder)]
+    command = [sys.executable, "-m", "benchmarks.list_decode", "--child", which, "--folder", str(folder)]
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=600)
     found: dict[str, float] = json.loads(done.stdout)
     return found
@@ -204,18 +206,12 @@ def main() -> None:
         size = write_pages(Path(folder), options.pods)
         print(f"LIST of {options.pods:,} pods, {size / options.pods / 1000:.1f} KB each, {PAGE} a page")
         found = {which: measure(which, Path(folder)) for which in ("ours", "typed")}
-    for which, one in found.items():
-        each = one["grown"] / one["count"] / 1000
-        print(
-            f"{which:<6} {one['seconds']:>7.2f} s CPU {one['count'] / one['seconds']:>9,.0f} pods/s "
-            f"{one['grown'] / 1e6:>7.0f} MB held ({each:.1f} KB/pod) {one['peak'] / 1e6:>7.0f} MB peak RSS"
-        )
     ours, typed = found["ours"], found["typed"]
-    verdict = "ok" if ours["seconds"] <= BAR_S * options.pods / 10_000 else "ABOVE THE BAR"
-    print(
-        f"ratio  {typed['seconds'] / ours['seconds']:.0f}x CPU, {typed['grown'] / max(ours['grown'], 1):.0f}x memory; "
-        f"bar {BAR_S} s per 10k pods: {verdict}"
-    )
+    peer, bar = "kubernetes-asyncio", BAR_S * options.pods / 10_000
+    what = f"LIST of {options.pods:,} pods"
+    report(Figure(f"{what} decoded", ours["seconds"], "CPU s", peer=typed["seconds"], peer_name=peer, bar=bar))
+    report(Figure("  memory it takes", ours["grown"] / 1e6, "MB", peer=typed["grown"] / 1e6, peer_name=peer))
+    report(Figure("  peak RSS of the process", ours["peak"] / 1e6, "MB", peer=typed["peak"] / 1e6, peer_name=peer))
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def frame(record: AnyRecord) -> bytes:
 
 def unframe(line: bytes) -> bytes:
     """Return the JSON in the line. BadLine for one that is unfinished or has changed since it was written."""
-    if not line.endswith(b"\n"):
+    if line[-1:] != b"\n":
         raise BadLine("the line is unfinished", unfinished=True)
     body = line[PREFIX_LENGTH:-1]
     try:

@@ -158,16 +158,20 @@ class Node:
 
     # -- the agent -----------------------------------------------------------------------------------------------------
 
-    def start(self) -> None:
-        """Start the agent."""
-        argv = [
+    @property
+    def argv(self) -> list[str]:
+        """The agent's flags."""
+        return [
             f"--hostname-override={self.name}",
             f"--journal-dir={self.journal}",
             f"--control-socket={self.folder / 'kr.sock'}",
             "--health-port=0",
             *self._flags,
         ]
-        self.pid = self._zygote.start(argv, netns=self.netns, log=self.log)
+
+    def start(self) -> None:
+        """Start the agent."""
+        self.pid = self._zygote.start(self.argv, netns=self.netns, log=self.log)
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
         """End the agent, by default with -9, and wait until it has."""
