@@ -1,4 +1,4 @@
-"""The control socket: a local client asks one JSON line, gets one JSON document (decision 21).
+"""The control socket: a local client asks one JSON line, gets one JSON document.
 
 ``{"cmd": "status"}``. The socket is 0600 and its folder the operator's: whoever may open it may ask everything.
 """

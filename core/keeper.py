@@ -1,7 +1,7 @@
 """Keeps the journal: recovers it at start, flushes and snapshots it while the agent runs, closes it at the end.
 
-All of it that can block runs in the keeper's own worker thread; an event never waits for the disk (decision 6 of the
-architecture: ``write`` before the plugins are woken, ``fdatasync`` at most once a second).
+All of it that can block runs in the keeper's own worker thread; an event never waits for the disk: ``write``
+comes before the plugins are woken, ``fdatasync`` at most once a second.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""The bus: one in-memory log of dirty references, a cursor per plugin, one event that wakes them all (decision 3).
+"""The bus: one in-memory log of dirty references, a cursor per plugin, one event that wakes them all.
 
 The log holds no objects: those are in the state, and a plugin wants to know only *that* something changed. A reader
 that falls behind by more than ``LENGTH_MAX`` entries is told to look at everything instead, so memory is bounded and

@@ -55,12 +55,6 @@ class Worker:
         self.abandoned = 0  # threads given up so far
         self._thread: _Thread | None = None
         self._fence = threading.local()
-        self._busy = False
-
-    @property
-    def busy(self) -> bool:
-        """Whether a call is under way."""
-        return self._busy
 
     async def run(self, function: Callable[..., Any], *args: Any) -> Any:
         """Run ``function(*args)`` in the thread and return its result or raise its error.
@@ -72,15 +66,12 @@ class Worker:
         thread = self._thread
         call = _Call(self._fenced_call(thread, function), args)
         thread.calls.put(call)
-        self._busy = True
         try:
             await call.done.wait()
         except BaseException:
             if not call.done.is_set():
                 self._give_up(thread)
             raise
-        finally:
-            self._busy = False
         if call.error is not None:
             raise call.error
         return call.result

@@ -1,7 +1,7 @@
 """The Kubernetes objects as a node agent needs them: frozen, slim, canonical.
 
 Every type is what ``normalize`` makes of the API's JSON and what the journal holds. Fields nobody plans from are left
-out, so that their changes are no events. Addresses are canonical text (decision 9), ``""`` never stands for one;
+out, so that their changes are no events. Addresses are canonical text, ``""`` never stands for one;
 ports are numbers 1-65535; tuples keep the API's order unless said otherwise. Where the API tells absent from empty
 (a policy peer's selectors), ``None`` is absent.
 
