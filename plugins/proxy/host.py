@@ -8,13 +8,14 @@ are somebody's choice.
 import errno
 import logging
 import socket
-import subprocess
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from kube_router.core import nlmsg
+from kube_router.core import nlmsg, sysctl
+from kube_router.core.bridge import prepare_bridge
 from kube_router.core.netlink import NETLINK_GENERIC, Netlink
+from kube_router.core.sysctl import ROOT
 from kube_router.events.errors import KernelError
 from kube_router.plugins.proxy import ipvs, rtnetlink
 from kube_router.plugins.proxy.rtnetlink import DUMMY
@@ -30,10 +31,6 @@ SYSCTLS = {
     "net/ipv4/conf/all/arp_ignore": "1",  # no node answers for a service address on its other interfaces,
     "net/ipv4/conf/all/arp_announce": "2",  # nor asks in the name of one
 }
-# A reply between two pods on one bridge has to pass the node's IPVS, or the client does not know the sender.
-BRIDGE_SYSCTLS = {"net/bridge/bridge-nf-call-iptables": "1", "net/bridge/bridge-nf-call-ip6tables": "1"}
-BRIDGE = "kube-bridge"
-MODPROBE_S = 30
 STRICT, LOOSE = "1", "2"
 NO_IPVS = (
     "the kernel has no IPVS: `modprobe ip_vs`; in a container mount the host's /lib/modules; a kernel that was built "
@@ -97,45 +94,17 @@ def interfaces_with(link: Netlink, addresses: Iterable[str]) -> list[str]:
     return list(found)
 
 
-def load_bridge_netfilter(*, sysctls: Path = Path("/proc/sys/net/bridge")) -> str:
-    """Load br_netfilter where there is kube-bridge and it is not loaded; return in words why that failed, "" else."""
-    if sysctls.exists() or not interface_index(BRIDGE):
-        return ""
-    try:
-        done = subprocess.run(
-            ["modprobe", "br_netfilter"], capture_output=True, text=True, timeout=MODPROBE_S, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as e:
-        return f"modprobe br_netfilter: {e}; without it pods on {BRIDGE} do not reach each other through a Service"
-    return "" if done.returncode == 0 else done.stderr.strip()
-
-
-def write_sysctls(interfaces: Iterable[str], *, root: Path = Path("/proc/sys")) -> tuple[int, list[str]]:
-    """Return how many sysctls were written, and in words which are missing or refused."""
-    written = 0
-    troubles: list[str] = []
-    bridges = BRIDGE_SYSCTLS if (root / "net/bridge").exists() else {}
-    for name, value in (SYSCTLS | bridges).items():
-        try:
-            written += _write(root / name, value)
-        except OSError as e:
-            troubles.append(f"sysctl {name.replace('/', '.')}={value}: {e.strerror}")
+def write_sysctls(interfaces: Iterable[str], *, root: Path = ROOT) -> tuple[int, list[str]]:
+    """Return how many sysctls were written, the bridge's among them, and in words which are missing or refused."""
+    written, troubles = sysctl.write_sysctls(SYSCTLS, root=root)
+    at_bridge, of_bridge = prepare_bridge(root=root)
     for interface in interfaces:
         path = root / "net/ipv4/conf" / interface / "rp_filter"
         try:
             if path.read_text().strip() == STRICT:
-                written += _write(path, LOOSE)
+                written += sysctl.write_sysctl(path, LOOSE)
         except FileNotFoundError:
             continue  # an interface that is not there needs no filter loosened
         except OSError as e:
             troubles.append(f"sysctl net.ipv4.conf.{interface}.rp_filter={LOOSE}: {e.strerror}")
-    return written, troubles
-
-
-def _write(path: Path, value: str) -> bool:
-    found = path.read_text().strip()
-    if found == value:
-        return False
-    path.write_text(value)
-    logger.info(f"sysctl_set path={path} was={found} now={value}")
-    return True
+    return written + at_bridge, troubles + of_bridge

@@ -8,6 +8,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
+from kube_router.core.bridge import BRIDGE
 from kube_router.core.netlink import NETLINK_ROUTE, Netlink
 from kube_router.core.nft import Nft
 from kube_router.plugins.proxy import host, observe, render, rtnetlink, takeover
@@ -39,9 +40,7 @@ class Kernel:
             pass  # the sysctls come with the module
         with Netlink(NETLINK_ROUTE) as link:
             made = host.make_dummy(link)
-            interfaces = ["all", host.BRIDGE, rtnetlink.DUMMY, *host.interfaces_with(link, node_ips)]
-        if trouble := host.load_bridge_netfilter():
-            logger.warning(f"br_netfilter_not_loaded what={trouble!r}")
+            interfaces = ["all", BRIDGE, rtnetlink.DUMMY, *host.interfaces_with(link, node_ips)]
         written, troubles = host.write_sysctls(interfaces)
         for trouble in troubles:
             logger.warning(f"sysctl_not_set what={trouble!r}")

@@ -1,4 +1,4 @@
-"""Our nftables table, read back over nfnetlink (pure); and the names of all tables.
+"""Our nftables table, read back over nfnetlink (pure).
 
 The sets' elements are dumped raw: a key is the protocol, the address and the port, each padded to four bytes. Listing
 5000 of them through libnftables costs many times as much, and a restart should cost next to nothing.
@@ -8,17 +8,15 @@ import struct
 from collections.abc import Iterable
 
 from kube_router.core import nlmsg
+from kube_router.core.nfnl import NFGEN, NFNL_SUBSYS_NFTABLES, NFPROTO_INET, header
 from kube_router.plugins.proxy.ipvs import PROTOCOL_NAMES, unpacked
 from kube_router.plugins.proxy.model import ServiceId
 
-# NFNL_SUBSYS_NFTABLES << 8 with the message.
-NFT_MSG_GETTABLE, NFT_MSG_GETRULE, NFT_MSG_GETSETELEM = 10 << 8 | 1, 10 << 8 | 7, 10 << 8 | 13
-NFTA_TABLE_NAME = 1
+NFT_MSG_GETRULE, NFT_MSG_GETSETELEM = NFNL_SUBSYS_NFTABLES << 8 | 7, NFNL_SUBSYS_NFTABLES << 8 | 13
 NFTA_SET_ELEM_LIST_TABLE, NFTA_SET_ELEM_LIST_SET, NFTA_SET_ELEM_LIST_ELEMENTS = 1, 2, 3
 NFTA_LIST_ELEM, NFTA_SET_ELEM_KEY, NFTA_DATA_VALUE = 1, 1, 1
 NFTA_RULE_TABLE, NFTA_RULE_CHAIN, NFTA_RULE_USERDATA = 1, 2, 7
 NFTNL_UDATA_RULE_COMMENT = 0
-NFPROTO_UNSPEC, NFPROTO_INET = 0, 1
 
 # An element of a plain set: three headers, one in the other, and the key. The kernel does not flag them as nested.
 _PLAIN = {
@@ -28,14 +26,13 @@ _PLAIN = {
     )
     for size in (12, 24)
 }
-_NFGEN = struct.Struct("=BBH")
 
 
 def get_elements(table: str, name: str) -> bytes:
     return nlmsg.message(
         NFT_MSG_GETSETELEM,
         0,
-        _NFGEN.pack(NFPROTO_INET, 0, 0),
+        header(NFPROTO_INET),
         nlmsg.text(NFTA_SET_ELEM_LIST_TABLE, table),
         nlmsg.text(NFTA_SET_ELEM_LIST_SET, name),
     )
@@ -45,26 +42,17 @@ def get_rules(table: str, chain: str) -> bytes:
     return nlmsg.message(
         NFT_MSG_GETRULE,
         0,
-        _NFGEN.pack(NFPROTO_INET, 0, 0),
+        header(NFPROTO_INET),
         nlmsg.text(NFTA_RULE_TABLE, table),
         nlmsg.text(NFTA_RULE_CHAIN, chain),
     )
-
-
-def get_tables() -> bytes:
-    return nlmsg.message(NFT_MSG_GETTABLE, 0, _NFGEN.pack(NFPROTO_UNSPEC, 0, 0))
-
-
-def parse_tables(bodies: Iterable[memoryview]) -> set[tuple[int, str]]:
-    """Return the family and the name of each table."""
-    return {(body[0], nlmsg.string(nlmsg.attributes(body, _NFGEN.size)[NFTA_TABLE_NAME])) for body in bodies}
 
 
 def parse_elements(bodies: Iterable[memoryview]) -> set[ServiceId]:
     """Return the services in a set's dump."""
     found = set()
     for body in bodies:
-        elements = nlmsg.attributes(body, _NFGEN.size).get(NFTA_SET_ELEM_LIST_ELEMENTS)
+        elements = nlmsg.attributes(body, NFGEN.size).get(NFTA_SET_ELEM_LIST_ELEMENTS)
         for key in _keys(elements) if elements is not None else ():
             if id := _service(key):
                 found.add(id)
@@ -98,7 +86,7 @@ def parse_comments(bodies: Iterable[memoryview], table: str, chain: str) -> list
     """Return the comments of a chain's rules, in order, "" for a rule without one; old kernels do not filter a dump."""
     found = []
     for body in bodies:
-        attributes = nlmsg.attributes(body, _NFGEN.size)
+        attributes = nlmsg.attributes(body, NFGEN.size)
         place = [nlmsg.string(attributes[kind]) for kind in (NFTA_RULE_TABLE, NFTA_RULE_CHAIN) if kind in attributes]
         if body[0] == NFPROTO_INET and place == [table, chain]:
             found.append(_comment(bytes(attributes.get(NFTA_RULE_USERDATA, b""))))

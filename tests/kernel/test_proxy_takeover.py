@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from harness.netns import run_in_new, sh
 
+from kube_router.core import leftovers as core_leftovers
 from kube_router.events.errors import KernelError
 from kube_router.plugins.proxy import render, takeover
 from kube_router.plugins.proxy.kernel import Kernel
@@ -178,7 +179,7 @@ def test_no_program_is_run_where_there_is_nothing_to_see(monkeypatch: pytest.Mon
         sh("nft add table ip foreign; nft add table inet filter")
         with monkeypatch.context() as patched:
             # Other tests may have loaded the module: it cannot be unloaded while a set is anywhere.
-            patched.setattr(takeover, "IP_SET_MODULE", tmp_path / "missing")
+            patched.setattr(core_leftovers, "IP_SET_MODULE", tmp_path / "missing")
             patched.setattr(subprocess, "run", refuse)
             assert takeover.leftovers() == takeover.Leftovers()
 

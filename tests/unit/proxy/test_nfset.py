@@ -70,8 +70,3 @@ def test_what_nft_wrote_is_read_back_from_the_kernel() -> None:
         assert observe.table() == (render.stamp(Masquerade()), {WEB, DNS6})
 
     run_in_new(body)
-
-
-def test_tables_are_told_by_family_and_name() -> None:
-    bodies = [memoryview(bytes([family, 0, 0, 0]) + nlmsg.text(1, name)) for family, name in ((2, "nat"), (1, "nat"))]
-    assert nfset.parse_tables(bodies) == {(2, "nat"), (1, "nat")}

@@ -1,8 +1,9 @@
 """What kube-router (Go) left is recognised by its names, and nothing else is."""
 
+from kube_router.core import leftovers
+from kube_router.core.leftovers import Rules
 from kube_router.plugins.proxy import takeover
 from kube_router.plugins.proxy.model import ServiceId
-from kube_router.plugins.proxy.takeover import Rules
 
 NAT = """\
 *nat
@@ -34,13 +35,13 @@ COMMIT
 
 def test_snat_rule_hairpin_jump_and_chain_are_recognised_and_others_rules_are_not() -> None:
     (found,) = takeover.recognise("iptables-nft", "nat", NAT)
-    assert found.chain == "KUBE-ROUTER-HAIRPIN"
+    assert found.chains == ("KUBE-ROUTER-HAIRPIN",)
     assert found.rules == tuple(NAT.splitlines()[4:6])
 
 
 def test_the_removal_is_one_transaction() -> None:
     (found,) = takeover.recognise("iptables-legacy", "filter", FILTER)
-    assert takeover.restore_text(found) == (
+    assert leftovers.restore_text(found) == (
         "*filter\n"
         '-D INPUT -m comment --comment "handle traffic to IPVS service IPs in custom chain" '
         "-m set --match-set kube-router-svip dst -j KUBE-ROUTER-SERVICES\n"
@@ -62,7 +63,7 @@ def test_a_table_without_its_names_has_nothing_to_remove() -> None:
     assert takeover.recognise("iptables-nft", "nat", foreign) == []
     assert takeover.recognise("iptables-nft", "nat", "") == []
     only_chain = "*nat\n:KUBE-ROUTER-HAIRPIN - [0:0]\nCOMMIT\n"
-    assert takeover.recognise("x", "nat", only_chain) == [Rules("x", "nat", (), "KUBE-ROUTER-HAIRPIN")]
+    assert takeover.recognise("x", "nat", only_chain) == [Rules("x", "nat", (), ("KUBE-ROUTER-HAIRPIN",))]
 
 
 def test_services_are_read_from_the_ipset_of_either_family() -> None:
