@@ -1,0 +1,63 @@
+"""Programs are run within their time, ipsets go many at once, and what stays is told."""
+
+import sys
+
+import pytest
+from harness.netns import run_in_new, sh
+
+from kube_router.core import leftovers
+from kube_router.core.leftovers import Rules
+from kube_router.events.errors import KernelError
+
+
+def test_a_program_that_fails_is_told_with_its_own_words() -> None:
+    with pytest.raises(KernelError, match=r"^sh -c echo wrong >&2; exit 3 failed: wrong$"):
+        leftovers.run(["sh", "-c", "echo wrong >&2; exit 3"])
+    with pytest.raises(KernelError, match=r"^no-such-program failed: "):
+        leftovers.run(["no-such-program"])
+
+
+def test_a_program_that_hangs_costs_its_time_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leftovers, "PROGRAM_TIMEOUT_S", 0.1)
+    with pytest.raises(KernelError, match=r"timed out after 0\.1 seconds"):
+        leftovers.run([sys.executable, "-c", "import time; time.sleep(60)"])
+
+
+def test_of_many_troubles_five_are_told() -> None:
+    assert str(leftovers.remain(["a", "b"])) == "kube-router's leftovers remain: a; b"
+    assert str(leftovers.remain([*"abcdefg"])) == "kube-router's leftovers remain: a; b; c; d; e; and 2 more"
+
+
+def test_the_tables_of_nft_s_back_end_are_those_of_nftables() -> None:
+    found = leftovers.iptables_tables(("nat", "filter"), {(2, "filter"), (10, "nat"), (1, "filter"), (2, "mangle")})
+    assert {program: tables for program, tables in found.items() if program.endswith("-nft")} == {
+        "iptables-nft": ["filter"],
+        "ip6tables-nft": ["nat"],
+    }
+
+
+@pytest.mark.root
+def test_ipsets_go_many_at_once_and_one_in_use_keeps_none_of_the_others() -> None:
+    def inside() -> None:
+        names = [f"its-{number}" for number in range(250)]
+        sh("ipset restore", stdin="".join(f"create {name} hash:ip\n" for name in [*names, "foreign"]))
+        sh("iptables-nft -A INPUT -m set --match-set its-120 src -j DROP")
+        removed, troubles = leftovers.remove([], names)
+        assert removed == {"leftover ipset removed": 249}
+        assert troubles == ["ipset its-120 could not be destroyed: a rule that is not kube-router's uses it"]
+        assert sh("ipset list -name").split() == ["its-120", "foreign"]
+
+    run_in_new(inside)
+
+
+@pytest.mark.root
+def test_rules_that_have_changed_since_they_were_read_are_told_and_nothing_of_their_table_goes() -> None:
+    def inside() -> None:
+        sh("iptables-nft -N ITS; iptables-nft -A INPUT -j ITS")
+        stale = Rules("iptables-nft", "filter", ("-A INPUT -s 192.0.2.1/32 -j ITS",), ("ITS",))
+        removed, (trouble,) = leftovers.remove([stale], [])
+        assert removed == {}
+        assert trouble.startswith("iptables-nft-restore --noflush -w 5 failed: ")
+        assert "-A INPUT -j ITS" in sh("iptables-nft-save")
+
+    run_in_new(inside)
