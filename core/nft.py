@@ -132,6 +132,10 @@ class Nft:
         """
         self._run(text, as_json=False)
 
+    def list_text(self, command: str) -> str:
+        """Return what a ``list`` command prints, in nft's own syntax. Raises ``KernelError``."""
+        return self._run(command, as_json=False)
+
     def list_json(self, command: str) -> list[dict[str, Any]]:
         """Return the objects that a ``list`` command tells of, each as {kind: fields} (libnftables-json(5)).
 

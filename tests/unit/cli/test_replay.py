@@ -46,7 +46,7 @@ def seqs(out: str) -> list[int]:
         (["--state", "--until", "5"], "--seq, --since and --until choose records of the history"),
         (["--plan", "proxy", "--kind", "Service"], "--kind and --key do not go with --plan"),
         (["--plan", "proxi"], "there is no plugin 'proxi'; did you mean proxy?"),
-        (["--plan", "zzz"], "there is no plugin 'zzz'; installed: proxy"),
+        (["--plan", "zzz"], "there is no plugin 'zzz'; installed: firewall, proxy"),
         (["--masquerade-all"], "--masquerade-all=true makes a difference only with --plan"),
         (["--plna", "proxy"], "unknown flag --plna; did you mean --plan?"),
         (["--plan", "proxy", "--masqerade-all"], "unknown flag --masqerade-all; did you mean --masquerade-all?"),

@@ -1,0 +1,1 @@
+"""The firewall plugin: NetworkPolicy on nftables."""

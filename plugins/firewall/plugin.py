@@ -1,0 +1,145 @@
+"""The firewall as a plugin: NetworkPolicies and pods → wanted, compared with the kernel, applied.
+
+While what the kernel holds is known exactly a change costs only its own elements and chains; after a start, an error
+or somebody else's change the table is looked at first. Everything is taken in a few hundred objects at a time with the
+loop free in between: what changes meanwhile is dirty for the next reconcile, since a plan depends on state, not on
+history.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from anyio.lowlevel import checkpoint
+
+from kube_router.core.api import ClusterView, Context, Dirty, Line, Option, Plugin, Receipt, hookimpl
+from kube_router.core.bridge import prepare_bridge
+from kube_router.events.model import Namespace, NetworkPolicy, Node, Object, Pod
+from kube_router.plugins.firewall import takeover
+from kube_router.plugins.firewall.blame import lines
+from kube_router.plugins.firewall.kernel import Kernel
+from kube_router.plugins.firewall.metrics import Metrics
+from kube_router.plugins.firewall.model import Direction, Touched
+from kube_router.plugins.firewall.options import OPTIONS
+from kube_router.plugins.firewall.table import Outcome, Table
+from kube_router.plugins.firewall.wanted import Cluster, all_refs
+from kube_router.plugins.firewall.watch import Watch
+
+logger = logging.getLogger(__name__)
+
+OBJECTS_AT_ONCE = 200
+
+
+@hookimpl
+def kube_router_options() -> Sequence[Option]:
+    return OPTIONS
+
+
+@hookimpl
+def kube_router_plugin(context: Context) -> Plugin:
+    return Firewall(context)
+
+
+class Firewall:
+    """Owns the nftables table ``inet kube-router-firewall`` of this node."""
+
+    name = "firewall"
+    needs: frozenset[type[Object]] = frozenset({Pod, Namespace, NetworkPolicy, Node})
+
+    def __init__(self, context: Context) -> None:
+        self.resync_s = context.options.seconds("iptables-sync-period")
+        self._context = context
+        self._cluster = self._empty()
+        self._owners: Mapping[str, tuple[Direction, str]] = {}
+        self._metrics = Metrics(context.metrics, lambda: self._owners)
+        self._watch = Watch()
+        self._kernel = Kernel(committed=self._watch.committed)
+        self._table = Table(self._kernel)
+        self._taken_over = False
+        self._changed: Callable[[], None] = lambda: None
+
+    async def reconcile(self, view: ClusterView, dirty: Dirty) -> Receipt:
+        self._watch.begin()
+        try:
+            with self._metrics.sync_time.time():
+                return await self._reconcile(view, dirty)
+        finally:
+            if self._watch.end():
+                self._disturbed()
+
+    async def _reconcile(self, view: ClusterView, dirty: Dirty) -> Receipt:
+        anew = await self._update(view, dirty)
+        ruleset = self._cluster.ruleset
+        touched = ruleset.take_touched()
+        writes: Counter[str] = Counter()
+        outcome = await self._context.run(self._bring, None if anew or dirty.everything else touched, view.in_sync)
+        writes.update(outcome.changes)
+        self._export()
+        if view.in_sync and not self._taken_over:
+            writes.update(await self._context.run(takeover.remove))
+            self._taken_over = True
+        return Receipt(writes, self._cluster.problems)
+
+    async def watch(self, changed: Callable[[], None]) -> None:
+        """Call ``changed`` when somebody else changes our table."""
+        self._changed = changed
+        await self._watch.run(self._disturbed)
+
+    async def cleanup(self) -> None:
+        await self._context.run(self._kernel.cleanup)
+
+    def render(self, view: ClusterView) -> Iterable[Line]:
+        cluster = self._empty()
+        cluster.update(view, Dirty(everything=True))
+        return lines(cluster, view)
+
+    # -- on the loop ---------------------------------------------------------------------------------------------------
+
+    def _empty(self) -> Cluster:
+        options = self._context.options
+        return Cluster(
+            self._context.node,
+            default_deny=options.flag("netpol-default-deny"),
+            judge_icmp=options.flag("netpol-judge-icmp"),
+            strict=options.flag("netpol-strict"),
+        )
+
+    async def _update(self, view: ClusterView, dirty: Dirty) -> bool:
+        """Take in what is dirty; return whether everything was taken in anew."""
+        if not dirty.everything:
+            self._cluster.take(view, dirty.refs)
+            if not self._cluster.stale:
+                return False
+        while True:
+            cluster = self._empty()
+            cluster.begin(view)
+            refs = all_refs(view)
+            for start in range(0, len(refs), OBJECTS_AT_ONCE):
+                cluster.take(view, refs[start : start + OBJECTS_AT_ONCE])
+                await checkpoint()
+            if not cluster.stale:
+                self._cluster = cluster
+                return True
+
+    def _disturbed(self) -> None:
+        self._metrics.repairs.inc()
+        self._table.distrust()
+        self._changed()
+
+    def _export(self) -> None:
+        ruleset = self._cluster.ruleset
+        self._owners = self._cluster.chain_owners()
+        self._metrics.chains.set(sum(name[:3] in ("pi_", "pe_", "ci_", "ce_") for name in ruleset.chains))
+        self._metrics.sets.set(len(ruleset.sets))
+        self._metrics.faulty.set(self._cluster.faulty)
+
+    # -- in the worker thread ------------------------------------------------------------------------------------------
+
+    def _bring(self, touched: Touched | None, in_sync: bool) -> Outcome:
+        written = 0
+        if touched is None:
+            written, troubles = prepare_bridge()
+            for trouble in troubles:
+                logger.warning(f"bridge_not_prepared what={trouble!r}")
+        outcome = self._table.bring(self._cluster.ruleset, touched, in_sync=in_sync)
+        return outcome if not written else Outcome({**outcome.changes, "sysctl set": written}, outcome.left)
