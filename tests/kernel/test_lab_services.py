@@ -57,7 +57,7 @@ def _lab() -> Iterator[cluster.Cluster]:
 
 
 def _serves(lab: cluster.Cluster, node: str) -> bool:
-    plugin = lab.agent(node).status()["plugins"][0]
+    (plugin,) = [each for each in lab.agent(node).status()["plugins"] if each["name"] == "proxy"]
     return bool(plugin["state"] == "in sync" and plugin["changes"].get("server added", 0) >= 4 * 3 * 2 * 2)
 
 
