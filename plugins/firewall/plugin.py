@@ -17,10 +17,14 @@ from kube_router.core.bridge import prepare_bridge
 from kube_router.events.model import Namespace, NetworkPolicy, Node, Object, Pod
 from kube_router.plugins.firewall import takeover
 from kube_router.plugins.firewall.blame import lines
+from kube_router.plugins.firewall.conntrack import cut_flows
+from kube_router.plugins.firewall.evaluate import Settings
+from kube_router.plugins.firewall.flows import Judge
 from kube_router.plugins.firewall.kernel import Kernel
 from kube_router.plugins.firewall.metrics import Metrics
 from kube_router.plugins.firewall.model import Direction, Touched
 from kube_router.plugins.firewall.options import OPTIONS
+from kube_router.plugins.firewall.strict import judge_of
 from kube_router.plugins.firewall.table import Outcome, Table
 from kube_router.plugins.firewall.wanted import Cluster, all_refs
 from kube_router.plugins.firewall.watch import Watch
@@ -56,6 +60,8 @@ class Firewall:
         self._kernel = Kernel(committed=self._watch.committed)
         self._table = Table(self._kernel)
         self._taken_over = False
+        flag = context.options.flag
+        self._settings = Settings(default_deny=flag("netpol-default-deny"), judge_icmp=flag("netpol-judge-icmp"))
         self._changed: Callable[[], None] = lambda: None
 
     async def reconcile(self, view: ClusterView, dirty: Dirty) -> Receipt:
@@ -75,10 +81,14 @@ class Firewall:
         outcome = await self._context.run(self._bring, None if anew or dirty.everything else touched, view.in_sync)
         writes.update(outcome.changes)
         self._export()
+        if outcome.changes and self._context.options.flag("netpol-strict"):
+            cut = await self._context.run(self._cut_flows, sorted(self._cluster.local_addresses), self._judge(view))
+            writes["flow cut"] += cut
+            self._metrics.cut_flows.inc(cut)
         if view.in_sync and not self._taken_over:
             writes.update(await self._context.run(takeover.remove))
             self._taken_over = True
-        return Receipt(writes, self._cluster.problems)
+        return Receipt(+writes, self._cluster.problems)
 
     async def watch(self, changed: Callable[[], None]) -> None:
         """Call ``changed`` when somebody else changes our table."""
@@ -121,6 +131,9 @@ class Firewall:
                 self._cluster = cluster
                 return True
 
+    def _judge(self, view: ClusterView) -> Judge:
+        return judge_of(view, self._settings)
+
     def _disturbed(self) -> None:
         self._metrics.repairs.inc()
         self._table.distrust()
@@ -134,6 +147,9 @@ class Firewall:
         self._metrics.faulty.set(self._cluster.faulty)
 
     # -- in the worker thread ------------------------------------------------------------------------------------------
+
+    def _cut_flows(self, addresses: Sequence[str], judge: Judge) -> int:
+        return cut_flows(addresses, judge, fenced=self._context.fenced)
 
     def _bring(self, touched: Touched | None, in_sync: bool) -> Outcome:
         written = 0

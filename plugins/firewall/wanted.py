@@ -11,7 +11,7 @@ depend (the node's addresses, a family that nobody had): then the cluster has to
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from kube_router.core.view import ClusterView, Dirty, Ref
 from kube_router.events.errors import Problem
@@ -75,6 +75,11 @@ class Cluster:
     def faulty(self) -> int:
         """How many policies fail closed."""
         return len(self._faults)
+
+    @property
+    def local_addresses(self) -> Collection[str]:
+        """The addresses of this node's actionable pods."""
+        return self._claims.keys()
 
     def policies_of(self, address: str, direction: Direction) -> list[str]:
         """Return the policies that isolate a local pod's address in a direction, sorted."""
