@@ -1,6 +1,6 @@
 """Hypothesis strategies: small clusters in which everything that matters collides often."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from hypothesis import strategies as st
 
@@ -9,9 +9,12 @@ from kube_router.events.model import (
     Endpoint,
     EndpointPort,
     EndpointSlice,
+    Namespace,
+    NetworkPolicy,
     Node,
     NodeAddress,
     Object,
+    Pod,
     Service,
     ServicePort,
 )
@@ -22,7 +25,14 @@ V4 = ("10.96.0.1", "10.96.0.2", "10.96.0.3")
 V6 = ("fd00:96::1", "fd00:96::2")
 POD_V4 = ("10.244.1.2", "10.244.1.3", "10.244.2.2")
 POD_V6 = ("fd00:244:1::2", "fd00:244:2::2")
-RESOURCES = {Service: "services", EndpointSlice: "endpointslices", Node: "nodes"}
+RESOURCES: dict[type[Object], str] = {
+    Service: "services",
+    EndpointSlice: "endpointslices",
+    Node: "nodes",
+    Namespace: "namespaces",
+    Pod: "pods",
+    NetworkPolicy: "networkpolicies",
+}
 
 ports = st.builds(
     ServicePort,
@@ -92,13 +102,15 @@ nodes = st.builds(
 )
 
 
-def _by_key(objects: Sequence[Object]) -> dict[tuple[str, str], Object]:
+def by_key(objects: Iterable[Object]) -> dict[tuple[str, str], Object]:
+    """Return objects as a world; the last of a name counts."""
     return {(RESOURCES[type(obj)], obj.key): obj for obj in objects}
 
 
 # The state of a small cluster: (resource, key) → object.
-worlds = st.lists(st.one_of(services, slices(), nodes), max_size=12).map(_by_key)
+worlds = st.lists(st.one_of(services, slices(), nodes), max_size=12).map(by_key)
 World = dict[tuple[str, str], Object]
+NOBODY = (("services", "prod/nobody"), ("endpointslices", "a/none"))
 
 
 def steps_between(old: World, new: World) -> list[tuple[str, str, Object | None]]:
@@ -116,16 +128,18 @@ def records(steps: Sequence[tuple[str, str, Object | None]], seq: int = 0) -> li
 
 
 @st.composite
-def routes(draw: st.DrawFn) -> tuple[World, list[list[tuple[str, str, Object | None]]]]:
+def routes(
+    draw: st.DrawFn, among: st.SearchStrategy[World] = worlds, nobody: Sequence[tuple[str, str]] = NOBODY
+) -> tuple[World, list[list[tuple[str, str, Object | None]]]]:
     """A world and a route to it: batches of steps by way of others, permuted, duplicated, with spurious deletes."""
-    target = draw(worlds)
-    way = [*draw(st.lists(worlds, max_size=3)), *draw(st.sampled_from(([], [{}]))), target]
+    target = draw(among)
+    way = [*draw(st.lists(among, max_size=3)), *draw(st.sampled_from(([], [{}]))), target]
     batches = []
     at: World = {}
     for world in way:
         steps = draw(st.permutations(steps_between(at, world)))
         doubled = [step for step in steps for _ in range(draw(st.sampled_from((1, 1, 2))))]
-        absent = [ref for ref in (("services", "prod/nobody"), ("endpointslices", "a/none")) if ref not in world]
+        absent = [ref for ref in nobody if ref not in world]
         doubled += [(*ref, None) for ref in absent if draw(st.booleans())]
         cut = draw(st.integers(0, len(doubled)))
         batches += [doubled[:cut], doubled[cut:]]

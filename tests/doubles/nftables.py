@@ -60,12 +60,15 @@ class Tracer:
         self._table = table_of(table) if isinstance(table, str) else table
         self._rules = {name: [self._rule(rule) for rule in its.rules] for name, its in self._table.chains.items()}
 
-    def fate(self, packet: Packet) -> Fate:
-        """Return what becomes of a packet."""
+    def fate(self, packet: Packet, *, only: str = "") -> Fate:
+        """Return what becomes of a packet, in all base chains of its hook or in one ``only``."""
         _check(packet)
         fate = Fate()
         hooked = [(its.priority, name) for name, its in self._table.chains.items() if its.hook == packet.hook]
+        assert not only or only in (name for _, name in hooked), f"no such base chain: {only}"
         for _, name in sorted(hooked):
+            if only not in ("", name):
+                continue
             fate.verdict = self._run(name, packet, fate, jumps=0) or "accept"
             if not fate.passes:
                 return fate

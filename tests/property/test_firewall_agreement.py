@@ -1,0 +1,57 @@
+"""The rules in the kernel and the reference evaluator, which share no code, agree on whatever they are asked."""
+
+from harness.firewalling import ALL, TRANSPORTS, Both, Question, pairs, questions
+from hypothesis import given
+from hypothesis import strategies as st
+from policies import NODES, PROBED_PORTS, clusters
+from strategies import World
+
+from kube_router.plugins.firewall.evaluate import Settings
+
+settings = st.builds(Settings, default_deny=st.booleans(), judge_icmp=st.booleans())
+asked = st.dictionaries(
+    st.sampled_from(TRANSPORTS),
+    st.lists(st.sampled_from(PROBED_PORTS), min_size=1, max_size=3, unique=True).map(tuple),
+    min_size=1,
+).map(lambda protocols: {"ICMP": ALL["ICMP"], **protocols})
+
+
+@given(clusters(), settings, asked)
+def test_the_ruleset_and_the_evaluator_agree_on_every_pair(
+    world: World, settings: Settings, asked: dict[str, tuple[int, ...]]
+) -> None:
+    both = Both(world, settings)
+    for pair in pairs(world):
+        for question in questions(*pair, asked):
+            verdict, answer = both.ask(question), both.trace(question)
+            assert (verdict.egress.allowed, verdict.ingress.allowed) == (answer.egress, answer.ingress), question
+
+
+@given(clusters(), settings)
+def test_an_established_connection_is_judged_no_more_and_an_invalid_packet_reaches_no_pod(
+    world: World, settings: Settings
+) -> None:
+    both = Both(world, settings)
+    for source, destination in pairs(world):
+        packet = Question(source, destination, "TCP", 80).packet("forward")
+        for node in NODES:
+            known = {ip for pod in both.clusters[node].population.pods.values() if pod.local for ip in pod.ips}
+            for state, passes in (("established", True), ("related", True), ("invalid", not {*packet[:2]} & known)):
+                fate = both.tracers[node].fate(packet._replace(state=state))
+                assert fate.passes == passes, (node, state, packet)
+                assert fate.counters == []
+
+
+@given(clusters())
+def test_neighbours_are_found_and_errors_arrive_whatever_the_policies_say(world: World) -> None:
+    both = Both(world, Settings(default_deny=True, judge_icmp=True))
+    exempt = {
+        "icmp": ("destination-unreachable", "time-exceeded", "parameter-problem"),
+        "icmpv6": ("packet-too-big", "nd-neighbor-solicit", "nd-neighbor-advert", "mld2-listener-report"),
+    }
+    for source, destination in pairs(world):
+        packet = Question(source, destination, "ICMP").packet("forward")
+        for node in NODES:
+            for type in exempt[packet.protocol]:
+                for hook in ("forward", "input", "output"):
+                    assert both.tracers[node].fate(packet._replace(icmp_type=type, hook=hook)).passes
