@@ -31,10 +31,8 @@ NODES = ("node-1", "node-2")
 POD_CIDRS = {"node-1": ("10.244.1.0/24", "fd00:244:1::/64"), "node-2": ("10.244.2.0/24", "fd00:244:2::/64")}
 NODE_ADDRESSES = {"node-1": ("192.0.2.1", "2001:db8::1"), "node-2": ("192.0.2.2", "2001:db8::2")}
 HOSTS = (2, 3, 4)  # of a pod network, for pods
-OUTSIDE = (
-    *("198.51.100.1", "198.51.100.130", "192.0.2.77", "10.244.1.200", "10.244.2.201", "10.245.0.1"),
-    *("2001:db8:f::1", "fd00:244:1::200", "fd01::1"),
-)
+UNKNOWN = ("10.244.1.200", "10.244.2.201", "fd00:244:1::200")  # of a pod network, but no pod's
+OUTSIDE = ("198.51.100.1", "198.51.100.130", "192.0.2.77", "10.245.0.1", "2001:db8:f::1", "fd01::1")
 PROTOCOLS = ("TCP", "UDP", "SCTP")
 PORT_NAMES = ("http", "dns", "web-2")
 PORTS = (53, 80, 81, 8080, 30000)
@@ -71,6 +69,8 @@ _unreadable = st.sampled_from((
 ))  # fmt: skip
 selectors = st.one_of(
     st.just(Selector()),
+    st.just(Selector()),
+    st.builds(Selector, match_labels=st.dictionaries(st.sampled_from(KEYS), st.sampled_from(VALUES), max_size=1)),
     st.builds(
         Selector,
         match_labels=st.dictionaries(st.sampled_from(KEYS), st.sampled_from(VALUES), max_size=1),
@@ -145,15 +145,15 @@ _types = st.sampled_from((("Ingress",), ("Egress",), ("Ingress", "Egress"), ("Eg
 @st.composite
 def good_policies(draw: st.DrawFn) -> NetworkPolicy:
     """A policy that the API would take; ``None`` for its types stands for those it would default them to."""
-    egress = tuple(draw(st.lists(_rules, max_size=2)))
+    ingress, egress = ([draw(_rules) for _ in range(draw(st.sampled_from((1, 2, 0))))] for _ in range(2))
     types = draw(_types)
     return NetworkPolicy(
-        namespace=draw(st.sampled_from(NAMESPACES)),
-        name=draw(st.sampled_from(("p1", "p2", "p3", "p4"))),
+        namespace=draw(st.sampled_from((*NAMESPACES, "prod", "dev"))),
+        name=draw(st.sampled_from(("p1", "p2", "p3", "p4", "p5", "p6"))),
         pod_selector=draw(selectors),
         policy_types=types or (("Ingress", "Egress") if egress else ("Ingress",)),
-        ingress=tuple(draw(st.lists(_rules, max_size=2))),
-        egress=egress,
+        ingress=tuple(ingress),
+        egress=tuple(egress),
     )
 
 
@@ -203,7 +203,7 @@ def faulty_policies(draw: st.DrawFn) -> NetworkPolicy:
     )
 
 
-policies = st.one_of(good_policies(), good_policies(), good_policies(), good_policies(), faulty_policies())
+policies = st.one_of(*[good_policies()] * 7, faulty_policies())
 
 
 # -- nodes, namespaces, pods -------------------------------------------------------------------------------------------
@@ -239,14 +239,14 @@ _container_ports = st.builds(
 
 
 @st.composite
-def pods(draw: st.DrawFn) -> Pod:
+def pods(draw: st.DrawFn, name: str) -> Pod:
     """A pod in whatever state a pod can be."""
     node = draw(st.sampled_from((*NODES, *NODES, *NODES, "")))
     on_host = bool(node) and draw(st.sampled_from((False,) * 6 + (True,)))
     ips = NODE_ADDRESSES[node] if on_host else draw(_ips(node)) if node else ()
     return Pod(
-        namespace=draw(st.sampled_from(NAMESPACES)),
-        name=draw(st.sampled_from(("a", "b", "c", "d"))),
+        namespace=draw(st.sampled_from((*NAMESPACES, "prod", "dev"))),
+        name=name,
         labels=draw(labels),
         node_name=node,
         ips=ips,
@@ -261,19 +261,20 @@ def pods(draw: st.DrawFn) -> Pod:
 def clusters(draw: st.DrawFn) -> World:
     """A cluster: two nodes, up to three namespaces, some pods and policies; a part of it may not be known yet."""
     objects: list[Object] = [draw(nodes(name)) for name in NODES if draw(st.sampled_from((True,) * 7 + (False,)))]
-    objects += draw(st.lists(namespaces, min_size=1, max_size=4))
-    objects += draw(st.lists(pods(), min_size=2, max_size=8))
-    objects += draw(st.lists(policies, max_size=5))
+    objects += [draw(namespaces) for _ in range(draw(st.sampled_from((4, 4, 4, 1))))]
+    objects += [draw(pods(name)) for name in draw(st.sampled_from(("abcdef", "abcdefgh", "ab")))]
+    objects += [draw(policies) for _ in range(draw(st.sampled_from((4, 5, 3, 1, 0))))]
     return by_key(objects)
 
 
-def addresses_of(world: World) -> Sequence[str]:
-    """Return all addresses that a packet of this world may come from or go to: of pods, of nodes, and outside."""
-    found: dict[str, None] = {}
-    for obj in world.values():
-        if isinstance(obj, Pod):
-            found |= dict.fromkeys(obj.ips)
-        elif isinstance(obj, Node):
-            found |= dict.fromkeys(str(ip_network(cidr)[1]) for cidr in obj.pod_cidrs)
-            found |= dict.fromkeys(each.address for each in obj.addresses)
-    return [*sorted(found), *OUTSIDE]
+def pod_addresses(world: World) -> Sequence[str]:
+    """Return the addresses that pods of this world have, or might have though no pod is known."""
+    found = {ip for obj in world.values() if isinstance(obj, Pod) and not obj.host_network for ip in obj.ips}
+    return [*sorted(found), *UNKNOWN]
+
+
+def node_addresses(world: World) -> Sequence[str]:
+    """Return the addresses of this world's nodes, their bridges' too."""
+    known = [obj for obj in world.values() if isinstance(obj, Node)]
+    bridges = [str(ip_network(cidr)[1]) for node in known for cidr in node.pod_cidrs]
+    return [*bridges, *(each.address for node in known for each in node.addresses)]

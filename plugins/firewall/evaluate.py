@@ -89,7 +89,9 @@ def _ingress(question: _Question, settings: Settings) -> Decision:
 def _decide(question: _Question, side: Side, end: Party, settings: Settings) -> Decision:
     world = question.world
     if end.pod is None:
-        unknown = settings.default_deny and world.in_pod_cidr(end.address) and not world.node_of(end.address)
+        home = world.pod_cidr_node(end.address) if not world.node_of(end.address) else ""
+        from_home = side == "ingress" and world.node_of(question.source.address) == home
+        unknown = settings.default_deny and home and not from_home  # a node reaches its own pods, known or not
         return Decision(False, "unknown address") if unknown else Decision(True, "no pod")
     policies = world.isolating(end.pod, side)
     if not policies:

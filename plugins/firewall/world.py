@@ -88,9 +88,9 @@ class World:
             self._faults[policy.key] = faults_of(policy)
         return self._faults[policy.key]
 
-    def in_pod_cidr(self, address: str) -> bool:
-        """Return whether an address is meant for a pod of some node."""
-        return any(is_inside(address, cidr) for cidr in self._pod_cidrs)
+    def pod_cidr_node(self, address: str) -> str:
+        """Return the node for whose pods an address is meant; "" for none's."""
+        return next((node for cidr, node in self._pod_cidrs if is_inside(address, cidr)), "")
 
     def _is_for(self, policy: NetworkPolicy, side: Side) -> bool:
         types = set(policy.policy_types)
@@ -119,8 +119,8 @@ class World:
         return found
 
     @cached_property
-    def _pod_cidrs(self) -> list[str]:
-        return [cidr for node in self._view.each(Node) for cidr in node.pod_cidrs]
+    def _pod_cidrs(self) -> list[tuple[str, str]]:
+        return [(cidr, node.name) for node in self._view.each(Node) for cidr in node.pod_cidrs]
 
     @cached_property
     def _policies(self) -> Mapping[str, list[NetworkPolicy]]:

@@ -7,7 +7,7 @@ from ipaddress import ip_address, ip_network
 from typing import NamedTuple
 
 from doubles.nftables import Packet, Tracer
-from policies import NODES, PROBED_PORTS, addresses_of
+from policies import NODES, OUTSIDE, PROBED_PORTS, node_addresses, pod_addresses
 from strategies import World as Objects
 from strategies import records
 
@@ -152,10 +152,14 @@ class Both:
 
 
 def pairs(objects: Objects) -> Iterator[tuple[str, str]]:
-    """Return all pairs of addresses of one family."""
-    addresses = addresses_of(objects)
-    for source in addresses:
-        yield from ((source, other) for other in addresses if other != source and (":" in other) == (":" in source))
+    """Return all pairs of addresses of one family of which one at least is a pod's, or might be."""
+    of_pods, others = pod_addresses(objects), (*node_addresses(objects), *OUTSIDE)
+    for one in of_pods:
+        for other in (*of_pods, *others):
+            if (":" in one) == (":" in other) and one != other:
+                yield one, other
+                if other in others:
+                    yield other, one
 
 
 @cache
