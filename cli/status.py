@@ -112,6 +112,7 @@ def _journal(said: Mapping[str, Any]) -> list[str]:
 def _plugin(said: Mapping[str, Any]) -> Iterator[Row]:
     rows = [str(said.get("state", "?"))]
     rows.append(f"{said.get('reconciles', 0)} reconciles, last {_number(said, 'last_ms'):.1f} ms")
+    rows += [f"{word}: {what}" for word, what in _mapping(said, "says").items()]
     if changes := _mapping(said, "changes"):
         rows.append("wrote " + ", ".join(f"{count} {what}" for what, count in changes.items()))
     if restarts := said.get("restarts"):

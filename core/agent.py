@@ -9,9 +9,10 @@ kernel keeps what it holds.
 import logging
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import anyio
 import anyio.to_thread
@@ -166,6 +167,7 @@ class Agent:
                 run=worker.run,
                 fenced=worker.fenced,
                 secret=self.redactor.plaintext,
+                note=partial(self.intake.note, name),
             )
             return self.registry.build(name, context)
 
@@ -187,6 +189,21 @@ class Agent:
                 f"plugin {plugin.name} needs {error.args[0].__name__}, a kind that no plugin brings"
             ) from error
 
+    def _able(self, request: Mapping[str, object], method: str) -> Any:
+        """Return the running plugin that a request names. ValueError where it is not there or cannot do that."""
+        name = str(request.get("plugin", ""))
+        plugin = next((runner.plugin for runner in self.runners if runner.name == name), None)
+        if plugin is None:
+            running = ", ".join(runner.name for runner in self.runners) or "none"
+            raise ValueError(f"plugin {name!r} does not run here; running: {running}")
+        if not callable(getattr(plugin, method, None)):
+            raise ValueError(f"plugin {name} has no {method}()")
+        return plugin
+
+    def _whole_view(self) -> View:
+        """Return a view of every kind: those that no plugin needs are empty."""
+        return View(self.state, [resource.model for resource in self.catalogue], self.intake.live)
+
     # -- running -------------------------------------------------------------------------------------------------------
 
     async def _feed_until_told_to_stop(self) -> None:
@@ -203,7 +220,11 @@ class Agent:
         tasks.start_soon(self.watchdog.run, self.metrics.loop_lag.set)
         tasks.start_soon(self.keeper.run, self.intake, self.metrics)
         if options.text("control-socket"):
-            commands: dict[str, control.Command] = {"status": lambda request: self.status()}
+            commands: dict[str, control.Command] = {
+                "status": lambda request: self.status(),
+                "ask": lambda request: self._able(request, "answer").answer(request),
+                "explain": lambda request: self._able(request, "explain").explain(self._whole_view(), request),
+            }
             tasks.start_soon(control.serve, Path(options.text("control-socket")), commands)
         pages = {"/healthz": self._healthz, "/readyz": self._readyz}
         self._page(tasks, "health", options.text("health-addr"), options.number("health-port"), pages)

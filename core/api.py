@@ -64,7 +64,8 @@ class Context:
     ``run`` runs a blocking call in the plugin's own worker thread and returns its result; a call that hangs costs the
     plugin its thread, not the agent its loop. ``fenced`` tells code in such a thread that it was given up: a long loop
     of kernel writes asks before each batch. ``secret`` returns the plaintext of a redacted value while it is known.
-    Offline (``kr replay``) ``run`` and ``secret`` are not to be called.
+    ``note`` writes a line about the plugin into the journal: something it saw that explains the node later.
+    Offline (``kr replay``) ``run`` and ``secret`` are not to be called, and ``note`` does nothing.
     """
 
     node: str
@@ -73,16 +74,22 @@ class Context:
     run: Callable[..., Awaitable[Any]]
     fenced: Callable[[], bool] = lambda: False
     secret: Callable[[str], str | None] = lambda digest: None
+    note: Callable[[str], None] = lambda text: None
 
 
 @runtime_checkable
 class Plugin(Protocol):
     """The runtime contract.
 
-    Three more attributes are looked for and may be missing: ``resync_s`` (seconds after which everything is compared
-    again although nothing happened; 300), ``deadline_s`` (how long a reconcile may take before it is given up; 60) and
-    ``async watch(changed)``, which runs beside and calls ``changed()`` when somebody else has changed what is ours in
-    the kernel.
+    More attributes are looked for and may be missing:
+
+    ``resync_s``                seconds after which everything is compared again although nothing happened; 300
+    ``deadline_s``              how long a reconcile may take before it is given up; 60
+    ``async watch(changed)``    runs beside and calls ``changed()`` when somebody else changes what is ours
+    ``status()``                a mapping of words to words that ``kr status`` shows besides
+    ``answer(question)``        answers a local client's question, a mapping, with what can be JSON; ValueError for one
+                                that makes no sense
+    ``explain(view, question)`` the same from a view of all kinds and nothing else: pure, so that it answers offline too
     """
 
     name: str

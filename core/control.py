@@ -60,6 +60,8 @@ def answer(line: bytes, commands: Mapping[str, Command]) -> bytes:
         return msgspec.json.encode({"error": f'not a request: send {{"cmd": one of {known}}} as one JSON line'})
     try:
         return msgspec.json.encode(command(request))
+    except ValueError as error:
+        return msgspec.json.encode({"error": str(error)})
     except Exception as error:
         logger.exception("control_command_failed cmd=%s", request["cmd"])
         return msgspec.json.encode({"error": f"{request['cmd']} failed: {error!r}; the agent's log has more"})

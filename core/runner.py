@@ -120,7 +120,16 @@ class Runner:
             "threads_given_up": self.worker.abandoned,
             "last_error": self.last_error,
             "backoff_s": round(self.backoff_s, 1),
+            "says": self._says(),
         }
+
+    def _says(self) -> dict[str, str]:
+        """Return what the plugin itself says; a plugin that fails at it must not hide the rest."""
+        status = getattr(self._plugin, "status", None)
+        try:
+            return {str(word): str(said) for word, said in status().items()} if callable(status) else {}
+        except Exception as error:  # noqa: BLE001  (a third party's method may raise anything)
+            return {"status": f"{type(error).__name__}: {error}"}
 
     async def _attempts(self) -> None:
         while await self._until_due():

@@ -40,6 +40,10 @@ class Population:
             if not pods:
                 self._named.pop((port.name, port.protocol), None)
 
+    def at(self, address: str) -> str:
+        """Return the first pod with an address, "" where none has it. Looks at every pod: for people's questions."""
+        return min((key for key, facts in self.pods.items() if address in facts.ips), default="")
+
     def selected(self, peer: PeerKey) -> Iterable[str]:
         """Return the pods a peer selects."""
         for namespace in self.namespaces_of(peer):

@@ -10,6 +10,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+import anyio
 from anyio.lowlevel import checkpoint
 
 from kube_router.core.api import ClusterView, Context, Dirty, Line, Option, Plugin, Receipt, hookimpl
@@ -18,6 +19,7 @@ from kube_router.events.model import Namespace, NetworkPolicy, Node, Object, Pod
 from kube_router.plugins.firewall import takeover
 from kube_router.plugins.firewall.blame import lines
 from kube_router.plugins.firewall.conntrack import cut_flows
+from kube_router.plugins.firewall.drops import Drops
 from kube_router.plugins.firewall.evaluate import Settings
 from kube_router.plugins.firewall.flows import Judge
 from kube_router.plugins.firewall.kernel import Kernel
@@ -53,6 +55,8 @@ class Firewall:
     def __init__(self, context: Context) -> None:
         self.resync_s = context.options.seconds("iptables-sync-period")
         self._context = context
+        flag = context.options.flag
+        self._settings = Settings(default_deny=flag("netpol-default-deny"), judge_icmp=flag("netpol-judge-icmp"))
         self._cluster = self._empty()
         self._owners: Mapping[str, tuple[Direction, str]] = {}
         self._metrics = Metrics(context.metrics, lambda: self._owners)
@@ -60,8 +64,9 @@ class Firewall:
         self._kernel = Kernel(committed=self._watch.committed)
         self._table = Table(self._kernel)
         self._taken_over = False
-        flag = context.options.flag
-        self._settings = Settings(default_deny=flag("netpol-default-deny"), judge_icmp=flag("netpol-judge-icmp"))
+        self._drops = Drops(describe=self._pod_at, policies_of=self._policies_of, note=context.note)
+        if not flag("netpol-read-drops"):
+            self._drops.state = "not read (--netpol-read-drops=false)"
         self._changed: Callable[[], None] = lambda: None
 
     async def reconcile(self, view: ClusterView, dirty: Dirty) -> Receipt:
@@ -81,7 +86,7 @@ class Firewall:
         outcome = await self._context.run(self._bring, None if anew or dirty.everything else touched, view.in_sync)
         writes.update(outcome.changes)
         self._export()
-        if outcome.changes and self._context.options.flag("netpol-strict"):
+        if (anew or outcome.changes) and self._context.options.flag("netpol-strict"):
             cut = await self._context.run(self._cut_flows, sorted(self._cluster.local_addresses), self._judge(view))
             writes["flow cut"] += cut
             self._metrics.cut_flows.inc(cut)
@@ -91,9 +96,22 @@ class Firewall:
         return Receipt(+writes, self._cluster.problems)
 
     async def watch(self, changed: Callable[[], None]) -> None:
-        """Call ``changed`` when somebody else changes our table."""
+        """Call ``changed`` when somebody else changes our table; read what the kernel logs of denied packets."""
         self._changed = changed
-        await self._watch.run(self._disturbed)
+        async with anyio.create_task_group() as tasks:
+            if self._context.options.flag("netpol-read-drops"):
+                tasks.start_soon(self._drops.run)
+            tasks.start_soon(self._watch.run, self._disturbed)
+
+    def answer(self, question: Mapping[str, object]) -> object:
+        """Answer ``kr drops``."""
+        if question.get("what") != "drops":
+            raise ValueError('ask the firewall {"what": "drops"}')
+        return self._drops.answer(question)
+
+    def status(self) -> Mapping[str, object]:
+        """Return what ``kr status`` shows besides."""
+        return {"nftables": self._kernel.nft_backend or "not used yet", "drops": self._drops.state}
 
     async def cleanup(self) -> None:
         await self._context.run(self._kernel.cleanup)
@@ -130,6 +148,12 @@ class Firewall:
             if not cluster.stale:
                 self._cluster = cluster
                 return True
+
+    def _pod_at(self, address: str) -> str:
+        return self._cluster.population.at(address)
+
+    def _policies_of(self, address: str, direction: Direction) -> list[str]:
+        return self._cluster.policies_of(address, direction)
 
     def _judge(self, view: ClusterView) -> Judge:
         return judge_of(view, self._settings)

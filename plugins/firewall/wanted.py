@@ -1,10 +1,8 @@
 """What the table should hold for the pods of this node, kept up incrementally (pure).
 
 A policy is *active* while it selects a pod of this node: only then are its chains and sets there, so a node's table
-grows with what runs on it, not with the cluster. A pod's verdict in each direction follows from the policies that
-select it: none, and it is in no map; else it goes to the chain of its class, which tries the chains of these policies
-one after the other and then denies. Pods with the same policies share their class chain; a class whose policies have
-no rules needs none.
+grows with what runs on it, not with the cluster. A pod that no active policy selects is in no map; any other is sent,
+in each direction some of them are for, to the chain of its class (classes.py).
 
 Everything depends on the state alone, never on the way to it. ``stale`` says that something came up on which all rules
 depend (the node's addresses, a family that nobody had): then the cluster has to be taken in anew.
@@ -16,19 +14,17 @@ from collections.abc import Collection, Iterable, Iterator
 from kube_router.core.view import ClusterView, Dirty, Ref
 from kube_router.events.errors import Problem
 from kube_router.events.model import Namespace, NetworkPolicy, Node, Object, Pod
+from kube_router.plugins.firewall.classes import Classes
 from kube_router.plugins.firewall.compile import Compiled, FixedSet, compile_policy
 from kube_router.plugins.firewall.fixed import Settings, fixed_ruleset
 from kube_router.plugins.firewall.members import Members, Population
 from kube_router.plugins.firewall.model import (
     DIRECTIONS,
     FAMILIES,
-    Chain,
     Direction,
     Family,
-    deny_chain,
     family_of,
     map_name,
-    name_of,
 )
 from kube_router.plugins.firewall.pods import PodFacts, facts_of
 from kube_router.plugins.firewall.terms import SelectorIndex, terms_of
@@ -127,7 +123,7 @@ class Cluster:
         self.settings = Settings(in_play, _pod_cidrs(node), self.default_deny, self.judge_icmp, self.strict)
         self.ruleset = fixed_ruleset(self.settings)
         self.population = Population()
-        self._members = Members(self.ruleset, self.population)
+        self._members, self._classes = Members(self.ruleset, self.population), Classes(self.ruleset)
         self._policies: dict[str, NetworkPolicy] = {}
         self._faults: dict[str, tuple[str, ...]] = {}
         self._selectors: dict[str, SelectorIndex[str]] = {}  # policies by namespace, by their podSelector
@@ -136,7 +132,6 @@ class Cluster:
         self._selected: dict[str, set[str]] = {}  # active policy → local pods
         self._policies_of: dict[str, frozenset[str]] = {}  # local pod → policies
         self._claims: dict[str, dict[str, None]] = {}  # address → local pods that have it
-        self._class_uses: Counter[str] = Counter()
         self._unsettled: set[str] = set()  # addresses whose verdicts have to be found anew
 
     def _in_play(self) -> tuple[Family, ...]:
@@ -284,10 +279,12 @@ class Cluster:
             known = ip in self._claims
             self._hold(f"known{family}", ip, wanted=known)
             policies = self._policies_of.get(self._holder(ip) or "", frozenset())
-            verdicts = {direction: self._verdict(direction, policies) for direction in DIRECTIONS}
-            for direction, verdict in verdicts.items():
-                self._send(map_name(direction, family), ip, verdict)
-            self._hold(f"self{family}", f"{ip} . {ip}", wanted=any(verdicts.values()))
+            judged = False
+            for direction in DIRECTIONS:
+                verdict = self._classes.verdict(direction, self._chains(direction, policies))
+                self._classes.send(map_name(direction, family), ip, verdict)
+                judged |= bool(verdict)
+            self._hold(f"self{family}", f"{ip} . {ip}", wanted=judged)
         self._unsettled.clear()
 
     def _holder(self, ip: str) -> str | None:
@@ -308,35 +305,10 @@ class Cluster:
         elif not wanted and element in self.ruleset.elements[name]:
             self.ruleset.cut_element(name, element)
 
-    def _verdict(self, direction: Direction, policies: frozenset[str]) -> str:
-        """Return where a pod with these policies is sent; "" where none of them is for the direction."""
-        names = sorted(
-            compiled.names[direction] for key in policies if direction in (compiled := self._compiled[key]).names
-        )
-        if not names:
-            return ""
-        jumps = tuple(f"jump {name}" for name in names if self.ruleset.chains[name].rules)
-        if not jumps:
-            return f"goto {deny_chain(direction)}"
-        rules = (*jumps, f"goto {deny_chain(direction)}")
-        name = name_of(f"c{direction[0]}", *rules)
-        if name not in self.ruleset.chains:
-            self.ruleset.add_chain(name, Chain(rules))
-        return f"goto {name}"
-
-    def _send(self, map: str, ip: str, verdict: str) -> None:
-        """Let a map send an address to a chain; a class chain goes with the last address that is sent there."""
-        old = self.ruleset.verdicts[map].get(ip, "")
-        if old == verdict:
-            return
-        self.ruleset.set_verdict(map, ip, verdict)
-        if verdict:
-            self._class_uses[verdict.removeprefix("goto ")] += 1
-        if old:
-            name = old.removeprefix("goto ")
-            self._class_uses[name] -= 1
-            if not self._class_uses[name] and name.startswith(("ci_", "ce_")):
-                self.ruleset.drop_chain(name)
+    def _chains(self, direction: Direction, policies: Iterable[str]) -> list[str]:
+        """Return the chains of those policies that are for a direction."""
+        compiled = (self._compiled[key] for key in policies)
+        return [each.names[direction] for each in compiled if direction in each.names]
 
 
 def all_refs(view: ClusterView) -> list[Ref]:

@@ -68,7 +68,8 @@ def test_an_agent_started_with_kube_router_s_flags_answers_and_ends_when_told_to
     agent: subprocess.Popen[str], tmp_path: Path
 ) -> None:
     assert json.loads(status(tmp_path / "kr.sock").stdout)["node"] == "n1"
-    second = kr("run", f"--journal-dir={tmp_path}/journal", "--control-socket=", "--run-proxy=false", "--health-port=0")
+    nobody = ("--run-proxy=false", "--run-firewall=false")
+    second = kr("run", f"--journal-dir={tmp_path}/journal", "--control-socket=", *nobody, "--health-port=0")
     assert second.returncode == 2
     assert f"journal {tmp_path}/journal is in use by process {agent.pid}" in second.stderr
     beside = kr("cleanup", f"--control-socket={tmp_path}/kr.sock")

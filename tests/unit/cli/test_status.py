@@ -29,6 +29,7 @@ DOCUMENT = {
             "state": "backing off",
             "reconciles": 31,
             "last_ms": 12.34,
+            "says": {"backend": "libnftables"},
             "changes": {"services added": 2},
             "problems": ["Service prod/web: spec.ports[0].port: 70000 is not 1-65535; port ignored"],
             "restarts": 2,
@@ -55,6 +56,7 @@ journal  /var/lib/kube-router/journal
          3 records not on disk yet
 proxy    backing off
          31 reconciles, last 12.3 ms
+         backend: libnftables
          wrote 2 services added
          restarted 2 times
          last error: KernelError: ENOENT
