@@ -21,6 +21,7 @@ from kube_router.plugins.firewall.blame import lines
 from kube_router.plugins.firewall.conntrack import cut_flows
 from kube_router.plugins.firewall.drops import Drops
 from kube_router.plugins.firewall.evaluate import Settings
+from kube_router.plugins.firewall.explain import explain
 from kube_router.plugins.firewall.flows import Judge
 from kube_router.plugins.firewall.kernel import Kernel
 from kube_router.plugins.firewall.metrics import Metrics
@@ -108,6 +109,10 @@ class Firewall:
         if question.get("what") != "drops":
             raise ValueError('ask the firewall {"what": "drops"}')
         return self._drops.answer(question)
+
+    def explain(self, view: ClusterView, question: Mapping[str, object]) -> Mapping[str, object]:
+        """Answer ``kr explain``."""
+        return explain(view, question, self._settings)
 
     def status(self) -> Mapping[str, object]:
         """Return what ``kr status`` shows besides."""

@@ -1,0 +1,224 @@
+"""``kr explain``: is a connection allowed, and which rule of which policy says so; now, or at any moment of a journal.
+
+Answered by the firewall's reference evaluator from the state alone: by the running agent, or from a SOURCE as ``kr
+replay`` reads it. ``--probes`` answers many questions, one JSON line each: policy tests for a CI, from the manifests.
+
+Exit status: 0 allowed, 1 denied or (``--probes``) not all could be answered, 2 wrong use.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any
+
+import click
+
+from kube_router.cli.loading import offline_registry
+from kube_router.cli.moment import Moment, Point, time_text
+from kube_router.cli.output import complain
+from kube_router.cli.plan import build_offline, offline_options
+from kube_router.cli.replay import MOMENT, split_words
+from kube_router.cli.sources import open_source
+from kube_router.cli.status import DEFAULT_SOCKET
+from kube_router.cli.walk import Walk
+from kube_router.core.ask import ask
+from kube_router.core.state import View
+from kube_router.events.errors import ConfigError
+from kube_router.events.event import Record
+
+FIREWALL = "firewall"
+AT_ONCE_LIVE, AT_ONCE = 200, 10_000  # probes in one question: a running agent's requests are bounded
+PROBE_LENGTH_MAX = 65536
+Answer = Mapping[str, Any]
+Explain = Callable[[Mapping[str, object]], Answer]
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[SRC DST:PORT[/PROTO]]")
+@click.option("--from", "source", metavar="SOURCE", help="A journal or manifests instead of the running agent.")
+@click.option("--at", type=MOMENT, help="At this moment instead of now: a seq, a time, or -5m.")
+@click.option("--probes", metavar="FILE", help="Answer the questions in FILE (- for stdin), one JSON line each.")
+@click.option("--control-socket", default=DEFAULT_SOCKET, envvar="KR_CONTROL_SOCKET", show_default=True)
+@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.pass_context
+def explain(
+    context: click.Context,
+    words: tuple[str, ...],
+    source: str | None,
+    at: Moment | None,
+    probes: str | None,
+    control_socket: str,
+    output: str,
+) -> int:
+    """Say whether a connection is allowed, and by which rule.
+
+    SRC is a pod (NAMESPACE/NAME, or NAME in the namespace default) or an address; DST is that or a Service
+    (svc/NAMESPACE/NAME, or one of its addresses), with a port's number or name: prod/db:5432, 10.96.0.10:53/UDP,
+    [fd00::1]:80; without a port DST/icmp. The agent's flags (--netpol-default-deny ...) go with --from.
+    """
+    ends, flags = _split(context, words)
+    if flags and source is None:
+        raise ConfigError(f"{flags[0]} goes with --from; a running agent has its own options")
+    if at is not None and source is None:
+        source = str(ask(control_socket, "status")["journal"]["dir"])
+    answers = _offline(source, at, flags) if source is not None else _live(control_socket)
+    if probes is not None:
+        if ends:
+            raise ConfigError("--probes brings its own questions: leave out SRC and DST")
+        return _answer_all(probes, answers, at_once=AT_ONCE if source is not None else AT_ONCE_LIVE)
+    if len(ends) != 2:
+        raise ConfigError("two words are needed, SRC and DST:PORT: kr explain prod/web prod/db:5432")
+    answer = answers(question(*ends))
+    if "error" in answer:
+        raise ConfigError(str(answer["error"]))
+    print(json.dumps(answer) if output == "json" else "\n".join(lines(answer)))
+    return 0 if answer["allowed"] else 1
+
+
+def _split(context: click.Context, words: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    if not any(word.startswith("--") for word in words):
+        return words, ()
+    known = tuple(flag for parameter in context.command.params for flag in parameter.opts if flag.startswith("--"))
+    return split_words(words, offline_registry(FIREWALL), known)
+
+
+# -- questions ---------------------------------------------------------------------------------------------------------
+
+
+def question(source: str, destination: str) -> dict[str, object]:
+    """Return the question of two words. ConfigError where the second has no port."""
+    where, slash, protocol = destination.rpartition("/")
+    if not slash or protocol.upper() not in ("TCP", "UDP", "SCTP", "ICMP"):
+        where, protocol = destination, "TCP"
+    if protocol.upper() == "ICMP":
+        return {"src": _bare(source), "dst": _bare(where), "protocol": "ICMP"}
+    host, colon, port = where.rpartition(":")
+    if not colon or not host or not port or (":" in host and not host.startswith("[")):
+        raise ConfigError(
+            f"{destination[:100]!r} has no port: write prod/db:5432, [fd00::1]:80 or, without one, DST/icmp"
+        )
+    return {"src": _bare(source), "dst": _bare(host), "port": port, "protocol": protocol.upper()}
+
+
+def _bare(word: str) -> str:
+    return word[1:-1] if word.startswith("[") and word.endswith("]") else word
+
+
+def _answer_all(name: str, answers: Explain, *, at_once: int) -> int:
+    """Answer each line of a file with a line; return the exit status."""
+    status = 0
+    with _opened(name) as file:
+        probes = (_probe(line) for line in iter(lambda: file.readline(PROBE_LENGTH_MAX), "") if line.strip())
+        while some := list(islice(probes, at_once)):
+            asked = [probe for probe in some if "error" not in probe]
+            found = iter(answers({"probes": asked})["answers"])
+            for probe in some:
+                answer = probe if "error" in probe else next(found)
+                status |= "error" in answer
+                print(json.dumps(answer))
+    return status
+
+
+def _opened(name: str) -> IO[str]:
+    if name == "-":
+        return sys.stdin
+    try:
+        return Path(name).open(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise ConfigError(f"--probes {name}: {error.strerror}") from None
+
+
+def _probe(line: str) -> dict[str, object]:
+    try:
+        probe = json.loads(line)
+    except (ValueError, RecursionError):
+        return {"error": f"{line.strip()[:100]!r} is no JSON"}
+    if not isinstance(probe, dict):
+        return {"error": f"{line.strip()[:100]!r} is no JSON object"}
+    return {key: value for key, value in probe.items() if key != "error"}
+
+
+# -- who answers -------------------------------------------------------------------------------------------------------
+
+
+def _live(control_socket: str) -> Explain:
+    def asked(question: Mapping[str, object]) -> Answer:
+        found: Answer = ask(control_socket, "explain", **{**question, "plugin": FIREWALL})
+        return found
+
+    return asked
+
+
+def _offline(name: str, at: Moment | None, flags: tuple[str, ...]) -> Explain:
+    registry = offline_registry(FIREWALL)
+    catalogue = registry.catalogue()
+    walk = Walk(open_source(name, catalogue, complain), catalogue, complain)
+    state = walk.fold(_point(walk, at))
+    options = offline_options(registry, state.options, flags, complain)
+    plugin: Any = build_offline(FIREWALL, registry=registry, options=options, node=state.node)
+    view = View(state, [resource.model for resource in catalogue])
+
+    def asked(question: Mapping[str, object]) -> Answer:
+        found: Answer = plugin.explain(view, question)
+        return found
+
+    return asked
+
+
+def _point(walk: Walk, at: Moment | None) -> Point:
+    if at is None:
+        return Point()
+    times = (record.t for record in walk.source.records() if isinstance(record, Record)) if at.needs_end else iter(())
+    return at.point(max(times, default=0))
+
+
+# -- for people --------------------------------------------------------------------------------------------------------
+
+
+def lines(answer: Answer) -> Iterator[str]:
+    """Return an answer as lines: the verdict, then what each end says."""
+    word = "allowed" if answer["allowed"] else "denied "
+    if "service" not in answer:
+        yield f"{word}  {answer['source']} → {answer['destination']}{_port_words(answer)}"
+        for side in ("egress", "ingress"):
+            yield f"  {side:<8} {_decision(answer[side])}"
+        return
+    yield f"{word}  {answer['source']} → Service {answer['service']}{_port_words(answer)}"
+    if "why" in answer:
+        yield f"  {answer['why']}"
+    for endpoint in answer["endpoints"]:
+        yield from (f"  {line}" for line in lines(endpoint))
+
+
+def _port_words(answer: Answer) -> str:
+    return f" {answer['port']}/{answer['protocol']}" if answer["port"] is not None else f" {answer['protocol']}"
+
+
+_WHY = {
+    "no pod": "not judged: no pod that policies apply to",
+    "not isolated": "allowed: no policy isolates {of}",
+    "itself": "allowed: a pod always reaches itself",
+    "its node": "allowed: a node always reaches the pods on it",
+    "icmp": "allowed: ICMP is not judged (--netpol-judge-icmp)",
+    "unknown address": "denied: an address of no known pod (--netpol-default-deny)",
+}
+
+
+def _decision(decision: Answer) -> str:
+    why = decision["why"]
+    if why == "rule":
+        return f"allowed by {_version(decision)}, rule {decision['rule']}: {decision['matched']}"
+    if why == "isolated":
+        return f"denied: isolated by {'; '.join(map(_version, decision['isolated_by']))}; none of their rules allows it"
+    return _WHY[why].format(of=decision["of"])
+
+
+def _version(policy: Answer) -> str:
+    words = [f"seq {policy['seq']}"] if "seq" in policy else []
+    words += [f"resourceVersion {policy['resource_version']}"] if policy.get("resource_version") else []
+    words += [time_text(policy["t"])] if policy.get("t") else []
+    words += [f"FAULTY: {policy['fault']}"] if "fault" in policy else []
+    version = f" ({', '.join(words)})" if words else ""
+    return f"NetworkPolicy {policy['policy']}{version}"
