@@ -1,4 +1,4 @@
-"""Law 1 for the firewall: the table depends on the state, never on the way to it, and an edit does as a new table does."""
+"""Law 1 for the firewall: the table depends on the state, never on the way to it; an edit does as a new table does."""
 
 from random import Random
 
