@@ -21,9 +21,9 @@ def ranges_of(blocks: Iterable[IPBlock], family: Family) -> list[Range]:
     """
     kept: list[Range] = []
     for block in blocks:
-        network = ip_network(block.cidr.strip(), strict=False)
+        network = ip_network(block.cidr, strict=False)
         if network.version == family.number:
-            excepted = merged([_range(ip_network(text.strip(), strict=False)) for text in block.excepts])
+            excepted = merged([_range(ip_network(text, strict=False)) for text in block.excepts])
             kept += _without(_range(network), excepted)
     return merged(kept)
 

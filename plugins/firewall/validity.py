@@ -31,6 +31,8 @@ def faults_of(policy: NetworkPolicy) -> tuple[str, ...]:
 
 
 def _policy(policy: NetworkPolicy) -> Iterator[str]:
+    if len(policy.policy_types) > len(TYPES):
+        yield f"spec.policyTypes: holds {len(policy.policy_types)}, more than {len(TYPES)}"
     for i, name in enumerate(policy.policy_types):
         if name not in TYPES:
             yield f"spec.policyTypes[{i}]: {_quoted(name)} is neither Ingress nor Egress"
@@ -77,7 +79,6 @@ def _block(path: str, block: IPBlock) -> Iterator[str]:
 
 
 def _network(text: str) -> IPv4Network | IPv6Network | None:
-    text = text.strip()
     if "/" not in text or "%" in text or not text.partition("/")[2].isdecimal():
         return None
     try:

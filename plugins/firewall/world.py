@@ -90,7 +90,10 @@ class World:
 
     def pod_cidr_node(self, address: str) -> str:
         """Return the node for whose pods an address is meant; "" for none's."""
-        return next((node for cidr, node in self._pod_cidrs if is_inside(address, cidr)), "")
+        family = _address(address).version
+        lengths = [length for version, length in self._pod_prefixes if version == family]
+        networks = (ip_network((address, length), strict=False) for length in lengths)
+        return next((self._pod_cidrs[network] for network in networks if network in self._pod_cidrs), "")
 
     def _is_for(self, policy: NetworkPolicy, side: Side) -> bool:
         types = set(policy.policy_types)
@@ -119,8 +122,14 @@ class World:
         return found
 
     @cached_property
-    def _pod_cidrs(self) -> list[tuple[str, str]]:
-        return [(cidr, node.name) for node in self._view.each(Node) for cidr in node.pod_cidrs]
+    def _pod_cidrs(self) -> Mapping[IPv4Network | IPv6Network, str]:
+        nodes = sorted(self._view.each(Node), key=lambda node: node.name, reverse=True)  # the first by name stays
+        return {ip_network(cidr): node.name for node in nodes for cidr in node.pod_cidrs}
+
+    @cached_property
+    def _pod_prefixes(self) -> list[tuple[int, int]]:
+        """Families and lengths of the networks pods get their addresses from, the longest first: they are few."""
+        return sorted({(each.version, each.prefixlen) for each in self._pod_cidrs}, reverse=True)
 
     @cached_property
     def _policies(self) -> Mapping[str, list[NetworkPolicy]]:
@@ -164,7 +173,7 @@ def _holds(key: str, operator: str, values: Iterable[str], labels: Mapping[str, 
 
 def is_inside(address: str, cidr: str) -> bool:
     """Whether an address is inside a network; one of the other family never is."""
-    return _address(address) in _network(cidr.strip())
+    return _address(address) in _network(cidr)
 
 
 @lru_cache(maxsize=ADDRESSES_REMEMBERED)
