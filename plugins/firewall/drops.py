@@ -2,7 +2,8 @@
 
 The kernel logs at most ten a minute in each direction; whoever has bound the group gets them, and one process can. So
 where somebody else has it (ulogd, ``tcpdump -i nflog:100``) that is said, and asked for again from time to time. Each
-denied packet becomes a line in the log and a note in the journal, within bounds, and is kept for ``kr drops``.
+denied packet becomes a line in the log and a note in the journal, within bounds, and is kept for ``kr drops``. What
+the names were is looked up at once: a moment later the pod may be gone.
 """
 
 import errno
@@ -14,12 +15,16 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
 
 import anyio
 
 from kube_router.core import nlmsg
 from kube_router.core.netlink import NETLINK_NETFILTER
+from kube_router.events.errors import KernelError
 from kube_router.plugins.firewall import nflog
+from kube_router.plugins.firewall.fixed import NFLOG_GROUP
 from kube_router.plugins.firewall.model import Direction
 from kube_router.plugins.firewall.nflog import Packet
 
@@ -27,11 +32,13 @@ logger = logging.getLogger(__name__)
 
 KEPT = 1000
 TOLD_A_MINUTE = 120
+POLICIES_TOLD = 5
 AGAIN_S = 30.0
-ANSWER_S = 5.0
 DATAGRAM_MAX = 64 << 10
-DATAGRAMS_AT_ONCE = 256  # then the loop gets its turn
+DATAGRAMS_AT_ONCE = 32  # then the loop gets its turn: finding a pod's name looks at every pod
+OWNERS = Path("/proc/thread-self/net/netfilter/nfnetlink_log")
 TAKEN = (errno.EPERM, errno.EBUSY)  # the kernel says EPERM for a group that another socket has
+LACKING = (errno.EINVAL, errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT)
 
 Describe = Callable[[str], str]
 PoliciesOf = Callable[[str, Direction], list[str]]
@@ -50,12 +57,38 @@ class Drop:
 
     @property
     def text(self) -> str:
-        """What the journal's note says."""
+        """What the journal's note says; ``kr drops --from`` reads it (cli/drops.py)."""
         packet = self.packet
         ends = f"{_end(self.source_pod, packet.source)} -> {_end(self.destination_pod, packet.destination)}"
-        port = f" {packet.port}" if packet.port is not None else ""
-        why = f"isolated by {', '.join(self.policies)}" if self.policies else "no policy isolates it now"
-        return f"denied {packet.direction} {ends} {packet.protocol}{port}; {why}"
+        what = packet.protocol
+        if packet.port is not None:
+            what += f" {packet.port}"
+        elif packet.icmp_type is not None:
+            what += f" type {packet.icmp_type} code {packet.icmp_code}"
+        return f"denied {packet.direction} {ends} {what}; {self._why()}"
+
+    def _why(self) -> str:
+        if not self.policies:
+            return "no policy isolates it now"
+        more = len(self.policies) - POLICIES_TOLD
+        return f"isolated by {', '.join(self.policies[:POLICIES_TOLD])}" + (f" and {more} more" if more > 0 else "")
+
+    def log_line(self) -> str:
+        packet = self.packet
+        words = {
+            "direction": packet.direction,
+            "src": packet.source,
+            "src_pod": self.source_pod,
+            "dst": packet.destination,
+            "dst_pod": self.destination_pod,
+            "proto": packet.protocol,
+            "dport": packet.port,
+            "icmp_type": packet.icmp_type,
+            "policies": ",".join(self.policies[:POLICIES_TOLD]),
+            "more_policies": max(0, len(self.policies) - POLICIES_TOLD) or None,
+        }
+        said = (f"{name}={value}" for name, value in words.items() if value not in (None, ""))
+        return f"packet_denied {' '.join(said)}"
 
     def document(self) -> dict[str, object]:
         """Return it for ``kr drops -o json``."""
@@ -70,6 +103,8 @@ class Drop:
             "destination_pod": self.destination_pod,
             "protocol": self.packet.protocol,
             "port": self.packet.port,
+            "icmp_type": self.packet.icmp_type,
+            "icmp_code": self.packet.icmp_code,
             "policies": list(self.policies),
         }
 
@@ -92,32 +127,53 @@ class Drops:
         self._describe, self._policies_of, self._note = describe, policies_of, note
         self._kept: deque[Drop] = deque(maxlen=KEPT)
         self._count = 0
+        self.born_ms = _now_ms()  # tells the numbers of one agent from those of the next
+        self._owed = 0  # of the untold, those that no summary told of yet
         self._tokens, self._filled_at = float(TOLD_A_MINUTE), time.monotonic()
+
+    @property
+    def status(self) -> str:
+        """What ``kr status`` shows."""
+        said = [self.state]
+        if self._count:
+            said.append(f"{self._count} denied packets")
+        if self.untold:
+            said.append(f"{self.untold} of them neither logged nor journaled: too many")
+        if self.lost:
+            said.append(f"came too fast {self.lost} times")
+        return ", ".join(said)
 
     def since(self, number: int) -> list[Drop]:
         """Return the drops after this number, as far as they are kept."""
-        return [drop for drop in self._kept if drop.number > number]
+        return list(islice(self._kept, max(0, len(self._kept) - max(0, self._count - number)), None))
 
     def answer(self, question: Mapping[str, object]) -> dict[str, object]:
-        """Answer ``kr drops``: those after ``question["after"]``; a number beyond the last asks for all (a restart)."""
-        after = question.get("after", 0)
-        after = after if isinstance(after, int) and after <= self._count else 0
-        drops = [drop.document() for drop in self.since(after)]
-        return {"state": self.state, "lost": self.lost, "last": self._count, "drops": drops}
+        """Answer ``kr drops``: those after number ``after``, all where ``born`` is not that of this agent's numbers."""
+        after, born = question.get("after", 0), question.get("born", self.born_ms)
+        if not isinstance(after, int) or not 0 <= after <= self._count or born != self.born_ms:
+            after = 0
+        return {
+            "state": self.state,
+            "born": self.born_ms,
+            "last": self._count,
+            "lost": self.lost,
+            "untold": self.untold,
+            "drops": [drop.document() for drop in self.since(after)],
+        }
 
     async def run(self) -> None:
         """Read until cancelled. Never raises for what the kernel or somebody else does."""
-        while True:
-            try:
-                with _bound() as reader:
-                    self._say("reading NFLOG group 100")
-                    await self._read(reader)
-            except OSError as error:
-                if error.errno in TAKEN:
-                    self._say("somebody else reads NFLOG group 100 (tcpdump or ulogd?)")
-                else:
-                    self._say(f"NFLOG group 100 cannot be read: {error.strerror or error}")
-            await anyio.sleep(AGAIN_S)
+        try:
+            while True:
+                try:
+                    with _bound() as reader:
+                        self._say(f"reading NFLOG group {NFLOG_GROUP}", logging.INFO)
+                        await self._read(reader)
+                except (OSError, KernelError) as error:
+                    self._say(_trouble(error), logging.WARNING)
+                await anyio.sleep(AGAIN_S)
+        finally:
+            self.state = "stopped"
 
     async def _read(self, reader: socket.socket) -> None:
         while True:
@@ -132,9 +188,8 @@ class Drops:
                         raise
                     self.lost += 1
                     continue
-                for kind, _, _, body in nlmsg.split(memoryview(data)):
-                    if kind == nflog.NFULNL_MSG_PACKET and (packet := nflog.parse(body)) is not None:
-                        self.take(packet)
+                for packet in nflog.packets(data):
+                    self.take(packet)
 
     def take(self, packet: Packet) -> Drop:
         """Keep a denied packet, and tell of it unless too many are told already."""
@@ -142,7 +197,7 @@ class Drops:
         own = packet.source if packet.direction == "egress" else packet.destination
         drop = Drop(
             self._count,
-            time.time_ns() // 1_000_000,
+            _now_ms(),
             packet,
             self._describe(packet.source),
             self._describe(packet.destination),
@@ -150,11 +205,19 @@ class Drops:
         )
         self._kept.append(drop)
         if self._may_tell():
-            logger.info("packet_denied what=%r", drop.text.removeprefix("denied "))
-            self._note(drop.text)
+            self._tell(drop)
         else:
             self.untold += 1
+            self._owed += 1
         return drop
+
+    def _tell(self, drop: Drop) -> None:
+        if self._owed:
+            logger.info("packets_denied_untold count=%d", self._owed)
+            self._note(f"denied {self._owed} more, too many to tell of each")
+            self._owed = 0
+        logger.info(drop.log_line())
+        self._note(drop.text)
 
     def _may_tell(self) -> bool:
         now = time.monotonic()
@@ -165,22 +228,24 @@ class Drops:
         self._tokens -= 1
         return True
 
-    def _say(self, state: str) -> None:
+    def _say(self, state: str, level: int) -> None:
         if state != self.state:
-            logger.info("drops state=%r", state)
+            logger.log(level, "drops_reader state=%r", state)
         self.state = state
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _bound() -> socket.socket:
     """Return a socket that has the group, in the network namespace of this thread. OSError where it cannot be had."""
-    reader = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)
+    kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+    reader = socket.socket(socket.AF_NETLINK, kind, NETLINK_NETFILTER)
     try:
         reader.bind((0, 0))
-        reader.settimeout(ANSWER_S)
-        for message in nflog.bind():
-            reader.send(message)
-            _acknowledged(reader)
-        reader.setblocking(False)
+        reader.send(nflog.bind())
+        _acknowledged(reader)
     except BaseException:
         reader.close()
         raise
@@ -188,7 +253,10 @@ def _bound() -> socket.socket:
 
 
 def _acknowledged(reader: socket.socket) -> None:
-    """Wait for the answer to one request; packets that come before it are lost. OSError for a refusal."""
+    """Look at the answer to the request, which is there once it was sent. OSError for a refusal.
+
+    A packet that comes before it is not told of.
+    """
     while True:
         for kind, _, _, body in nlmsg.split(memoryview(reader.recv(DATAGRAM_MAX))):
             if kind == nlmsg.NLMSG_ERROR:
@@ -196,3 +264,23 @@ def _acknowledged(reader: socket.socket) -> None:
                 if code:
                     raise OSError(code, os.strerror(code))
                 return
+
+
+def _trouble(error: OSError | KernelError) -> str:
+    """Return in words why the group cannot be read."""
+    if error.errno in TAKEN:
+        owner = _owner()
+        if owner is None:
+            return f"NFLOG group {NFLOG_GROUP} cannot be read without CAP_NET_ADMIN"
+        return f"somebody else reads NFLOG group {NFLOG_GROUP} (tcpdump or ulogd? netlink port {owner}, mostly its pid)"
+    if error.errno in LACKING:
+        return "the kernel has no nfnetlink_log: denied packets are counted, but not shown"
+    return f"NFLOG group {NFLOG_GROUP} cannot be read: {error}"
+
+
+def _owner() -> int | None:
+    try:
+        return nflog.owner(OWNERS.read_text().splitlines())
+    except OSError as error:
+        logger.debug("nflog_owners_not_read error=%r", error)
+        return None

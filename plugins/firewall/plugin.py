@@ -116,7 +116,7 @@ class Firewall:
 
     def status(self) -> Mapping[str, object]:
         """Return what ``kr status`` shows besides."""
-        return {"nftables": self._kernel.nft_backend or "not used yet", "drops": self._drops.state}
+        return {"nftables": self._kernel.nft_backend or "not used yet", "drops": self._drops.status}
 
     async def cleanup(self) -> None:
         await self._context.run(self._kernel.cleanup)
