@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from textwrap import dedent
 
 import anyio
 import pytest
@@ -222,6 +223,13 @@ def test_what_is_no_journal_is_wrong_use(tmp_path: Path) -> None:
     done = kr("drops", "--from", str(tmp_path / "nowhere"))
     assert (done.status, done.out) == (2, "")
     assert "nowhere" in done.err
+
+
+def test_the_sample_in_the_documentation_is_what_is_printed(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    page = (Path(__file__).parents[3] / "docs" / "drops.md").read_text()
+    sample = page.partition("    $ kr drops\n")[2].partition("\n\n")[0]
+    assert dedent(sample) + "\n" == kr("drops", "--from", str(journal)).out
 
 
 # -- text --------------------------------------------------------------------------------------------------------------
