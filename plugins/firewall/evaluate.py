@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from kube_router.events.model import NetworkPolicy, Pod, PolicyPeer, PolicyPort
-from kube_router.plugins.firewall.world import Party, Side, World, is_inside, selects
+from kube_router.plugins.firewall.world import Party, Side, World, selects
 
 Why = Literal["no pod", "not isolated", "itself", "its node", "icmp", "rule", "isolated", "unknown address"]
 
@@ -111,25 +111,24 @@ def _is_unknown(question: _Question, side: Side, address: str) -> bool:
 def _match(question: _Question, side: Side, policy: NetworkPolicy) -> Match | None:
     """Return the first rule of a policy that allows the connection, None if none does."""
     for number, rule in enumerate(policy.ingress if side == "ingress" else policy.egress):
-        peer = _first_peer(question, side, policy.namespace, rule.peers) if rule.peers else None
+        peer = _first_peer(question, side, policy, number) if rule.peers else None
         port = _first_port(question, side, rule.ports) if rule.ports else None
         if (peer is not None or not rule.peers) and (port is not None or not rule.ports):
             return Match(policy.key, number, peer, port)
     return None
 
 
-def _first_peer(question: _Question, side: Side, namespace: str, peers: Sequence[PolicyPeer]) -> int | None:
-    other = question.source if side == "ingress" else question.destination
-    matching = (number for number, peer in enumerate(peers) if _is_peer(question.world, namespace, peer, other))
-    return next(matching, None)
-
-
-def _is_peer(world: World, namespace: str, peer: PolicyPeer, other: Party) -> bool:
-    if peer.ip_block is not None:
-        excepted = any(is_inside(other.address, cidr) for cidr in peer.ip_block.excepts)
-        return is_inside(other.address, peer.ip_block.cidr) and not excepted
-    # Of two pods with one address, either may be the one that is selected: the kernel sees an address.
-    return any(_is_selected(world, namespace, peer, pod) for pod in other.pods)
+def _first_peer(question: _Question, side: Side, policy: NetworkPolicy, rule: int) -> int | None:
+    world, other = question.world, question.source if side == "ingress" else question.destination
+    peers = world.peers(policy, side, rule)
+    block = peers.first_block(other.address)
+    for number, peer in peers.selecting:
+        if block is not None and block < number:
+            break
+        # Of two pods with one address, either may be the one that is selected: the kernel sees an address.
+        if any(_is_selected(world, policy.namespace, peer, pod) for pod in other.pods):
+            return number
+    return block
 
 
 def _is_selected(world: World, namespace: str, peer: PolicyPeer, pod: Pod) -> bool:

@@ -6,13 +6,13 @@ two can be held against each other.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Literal, NamedTuple, Protocol
 
 from kube_router.core.view import T
-from kube_router.events.model import Namespace, NetworkPolicy, Node, Pod, Selector
+from kube_router.events.model import Namespace, NetworkPolicy, Node, Pod, PolicyPeer, Selector
 from kube_router.plugins.firewall.validity import faults_of
 
 Side = Literal["ingress", "egress"]
@@ -49,6 +49,7 @@ class World:
         self._view = view
         self._isolating: dict[tuple[str, Side], tuple[NetworkPolicy, ...]] = {}
         self._faults: dict[str, tuple[str, ...]] = {}
+        self._peers: dict[tuple[str, Side, int], Peers] = {}
 
     def pod(self, key: str) -> Pod | None:
         """Return a pod by its key, whatever its state."""
@@ -90,10 +91,15 @@ class World:
 
     def pod_cidr_node(self, address: str) -> str:
         """Return the node for whose pods an address is meant; "" for none's."""
-        family = _address(address).version
-        lengths = [length for version, length in self._pod_prefixes if version == family]
-        networks = (ip_network((address, length), strict=False) for length in lengths)
-        return next((self._pod_cidrs[network] for network in networks if network in self._pod_cidrs), "")
+        nodes, networks = self._pod_networks
+        return next((nodes[number] for number in networks.holding(address)), "")
+
+    def peers(self, policy: NetworkPolicy, side: Side, number: int) -> "Peers":
+        """Return the peers of a rule, counted from 0, of a policy without fault."""
+        key = policy.key, side, number
+        if key not in self._peers:
+            self._peers[key] = Peers((policy.ingress if side == "ingress" else policy.egress)[number].peers)
+        return self._peers[key]
 
     def _is_for(self, policy: NetworkPolicy, side: Side) -> bool:
         types = set(policy.policy_types)
@@ -122,14 +128,10 @@ class World:
         return found
 
     @cached_property
-    def _pod_cidrs(self) -> Mapping[IPv4Network | IPv6Network, str]:
-        nodes = sorted(self._view.each(Node), key=lambda node: node.name, reverse=True)  # the first by name stays
-        return {ip_network(cidr): node.name for node in nodes for cidr in node.pod_cidrs}
-
-    @cached_property
-    def _pod_prefixes(self) -> list[tuple[int, int]]:
-        """Families and lengths of the networks pods get their addresses from, the longest first: they are few."""
-        return sorted({(each.version, each.prefixlen) for each in self._pod_cidrs}, reverse=True)
+    def _pod_networks(self) -> tuple[Sequence[str], "Networks"]:
+        nodes = sorted(self._view.each(Node), key=lambda node: node.name)
+        cidrs = [(node.name, cidr) for node in nodes for cidr in node.pod_cidrs]
+        return [name for name, _ in cidrs], Networks(cidr for _, cidr in cidrs)
 
     @cached_property
     def _policies(self) -> Mapping[str, list[NetworkPolicy]]:
@@ -171,16 +173,51 @@ def _holds(key: str, operator: str, values: Iterable[str], labels: Mapping[str, 
     return True
 
 
-def is_inside(address: str, cidr: str) -> bool:
-    """Whether an address is inside a network; one of the other family never is."""
-    return _address(address) in _network(cidr)
+# -- many networks -----------------------------------------------------------------------------------------------------
+
+
+class Networks:
+    """Networks, counted from 0: to ask which of them hold an address takes as many looks as they have lengths."""
+
+    def __init__(self, cidrs: Iterable[str]) -> None:
+        self._numbers: dict[tuple[int, int, int], list[int]] = defaultdict(list)
+        for number, cidr in enumerate(cidrs):
+            network = ip_network(cidr, strict=False)
+            self._numbers[_prefix(network.network_address, network.prefixlen)].append(number)
+        self._lengths = sorted({(version, length) for version, length, _ in self._numbers}, reverse=True)
+
+    def holding(self, address: str) -> Iterator[int]:
+        """Return which of them hold an address, the smallest first. Those of the other family never do."""
+        its = _address(address)
+        for version, length in self._lengths:
+            if version == its.version:
+                yield from self._numbers.get(_prefix(its, length), ())
+
+
+class Peers:
+    """The peers of one rule, counted from 0. An ipBlock is found by its network, whichever of ten thousand it is."""
+
+    def __init__(self, peers: Sequence[PolicyPeer]) -> None:
+        blocks = {number: peer.ip_block for number, peer in enumerate(peers) if peer.ip_block is not None}
+        self.selecting = [(number, peer) for number, peer in enumerate(peers) if number not in blocks]
+        self._numbers = list(blocks)
+        self._blocks = Networks(block.cidr for block in blocks.values())
+        self._excepts = {number: Networks(block.excepts) for number, block in blocks.items() if block.excepts}
+
+    def first_block(self, address: str) -> int | None:
+        """Return the first ipBlock that holds an address and does not except it."""
+        holding = (self._numbers[number] for number in self._blocks.holding(address))
+        return min((number for number in holding if not self._is_excepted(number, address)), default=None)
+
+    def _is_excepted(self, number: int, address: str) -> bool:
+        excepts = self._excepts.get(number)
+        return excepts is not None and next(excepts.holding(address), None) is not None
+
+
+def _prefix(address: IPv4Address | IPv6Address, length: int) -> tuple[int, int, int]:
+    return address.version, length, int(address) >> (address.max_prefixlen - length)
 
 
 @lru_cache(maxsize=ADDRESSES_REMEMBERED)
 def _address(text: str) -> IPv4Address | IPv6Address:
     return ip_address(text)
-
-
-@lru_cache(maxsize=ADDRESSES_REMEMBERED)
-def _network(text: str) -> IPv4Network | IPv6Network:
-    return ip_network(text, strict=False)

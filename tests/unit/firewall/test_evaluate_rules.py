@@ -4,11 +4,12 @@ A row names peers or ports as a policy's author writes them, and *all* that they
 fixed list of ports: what a row does not name is denied.
 """
 
+import time
 from typing import Any
 
 import pytest
 import yaml
-from harness.shop import BARE, CROWD, DB, OTHER_NODE, OUTSIDE, TRIED, WEB, allowed, pod, policy, world
+from harness.shop import BARE, CROWD, DB, OTHER_NODE, OUTSIDE, TRIED, WEB, allowed, ask, pod, policy, world
 
 WEB_PODS = {"podSelector": {"matchLabels": {"app": "web"}}}
 
@@ -155,6 +156,21 @@ def test_selectors_mean_the_same_in_ipv6(name: str) -> None:
 def test_a_block_of_ipv6_is_for_ipv6(block: str, who: str) -> None:
     rules = f"[{{PEERS: [{{ipBlock: {{{block}}}}}]}}]"
     assert (reaching(rules, 1), reached(rules, 1)) == ({*who.split(), "n1"}, set(who.split()))
+
+
+def test_among_ten_thousand_blocks_the_one_that_holds_an_address_is_found_at_once() -> None:
+    inside = [f"10.{number // 256}.{number % 256}.0/24" for number in range(10_000)]
+    blocks: list[dict[str, Any]] = [{"ipBlock": {"cidr": cidr}} for cidr in inside]
+    one = policy({**WEB_PODS, "ingress": [{"from": [*blocks, {"podSelector": {}}, *blocks]}]})
+    other = policy({**WEB_PODS, "ingress": [{"from": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": inside}}]}]})
+    sources = [f"10.{second}.{third}.9" for second in (2, 39, 40) for third in range(100)]
+    before = time.process_time()
+    admitted, left = ([ask(cluster, source, WEB) for source in sources] for cluster in (world(one), world(other)))
+    assert time.process_time() - before < 5.0  # a look at every block takes some twenty
+    matches = [each.ingress.match for each in admitted]
+    assert [match.peer if match is not None else None for match in matches[98:102]] == [610, 611, 9984, 9985]
+    assert [verdict.allowed for verdict in admitted] == [True] * 116 + [False] * 84 + [False] * 100
+    assert [verdict.allowed for verdict in left] == [not verdict.allowed for verdict in admitted]
 
 
 # -- ports: which of these the outside reaches at the web pod, which the web pod reaches at the database ---------------
