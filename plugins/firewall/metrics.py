@@ -37,11 +37,13 @@ class Metrics:
         self.sets = gauge("controller_policy_ipsets", "Sets of peers, blocks and ports in the table")
         self.faulty = gauge("policy_faulty", "Policies that cannot be compiled and admit nothing")
         self.repairs = Counter(
-            f"{PREFIX}policy_table_repairs", "Times the table was written anew after somebody else's change"
+            f"{PREFIX}policy_table_repairs",
+            "Times the table was written anew after somebody else's change",
+            registry=registry,
         )
-        registry.register(self.repairs)
-        self.cut_flows = Counter(f"{PREFIX}policy_flows_cut", "Established connections ended by --netpol-strict")
-        registry.register(self.cut_flows)
+        self.cut_flows = Counter(
+            f"{PREFIX}policy_flows_cut", "Established connections ended by --netpol-strict", registry=registry
+        )
         registry.register(_Counters(owners, read or kernel.counters))
 
 
