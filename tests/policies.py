@@ -4,7 +4,7 @@ Everything policies can say is in them, faults included, and all the ways of a p
 host's network, terminating, finished, with an address that another one has.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from ipaddress import ip_network
 
 from hypothesis import strategies as st
@@ -34,9 +34,8 @@ HOSTS = (2, 3, 4)  # of a pod network, for pods
 UNKNOWN = ("10.244.1.200", "10.244.2.201", "fd00:244:1::200")  # of a pod network, but no pod's
 OUTSIDE = ("198.51.100.1", "198.51.100.130", "192.0.2.77", "10.245.0.1", "2001:db8:f::1", "fd01::1")
 PROTOCOLS = ("TCP", "UDP", "SCTP")
-PORT_NAMES = ("http", "dns", "web-2")
+PORT_NAMES = ("http", "dns")
 PORTS = (53, 80, 81, 8080, 30000)
-PROBED_PORTS = (1, 53, 80, 81, 8080, 30000, 30007, 30010, 30011, 65535)
 NOBODY = (("pods", "prod/nobody"), ("networkpolicies", "dev/none"), ("namespaces", "nowhere"), ("nodes", "node-9"))
 KEYS, VALUES = ("app", "tier"), ("", "a", "b")
 
@@ -128,15 +127,15 @@ peers = st.one_of(
     st.builds(PolicyPeer, ip_block=blocks),
 )
 _ranges = st.sampled_from(((30000, 30010), (80, 81), (80, 80), (1, 65535), (65535, 65535), (53, 8080)))
+_protocols = st.sampled_from(("TCP", "TCP", "UDP", "SCTP"))
 policy_ports = st.one_of(
-    st.builds(PolicyPort, protocol=st.sampled_from(PROTOCOLS), port=st.sampled_from(PORTS)),
+    st.builds(PolicyPort, protocol=_protocols, port=st.sampled_from(PORTS)),
     st.builds(
-        lambda protocol, ends: PolicyPort(protocol=protocol, port=ends[0], end_port=ends[1]),
-        st.sampled_from(PROTOCOLS),
-        _ranges,
+        lambda protocol, ends: PolicyPort(protocol=protocol, port=ends[0], end_port=ends[1]), _protocols, _ranges
     ),
-    st.builds(PolicyPort, protocol=st.sampled_from(PROTOCOLS), port=st.sampled_from(PORT_NAMES)),
-    st.builds(PolicyPort, protocol=st.sampled_from(PROTOCOLS)),
+    st.builds(PolicyPort, protocol=_protocols, port=st.sampled_from(PORT_NAMES)),
+    st.builds(PolicyPort, protocol=_protocols, port=st.sampled_from(PORT_NAMES)),
+    st.builds(PolicyPort, protocol=_protocols),
 )
 _rules = st.builds(PolicyRule, peers=_some(peers, 3), ports=_some(policy_ports, 3))
 _types = st.sampled_from((("Ingress",), ("Egress",), ("Ingress", "Egress"), ("Egress", "Ingress"), None))
@@ -233,7 +232,7 @@ def _ips(draw: st.DrawFn, node: str) -> tuple[str, ...]:
 _container_ports = st.builds(
     ContainerPort,
     name=st.sampled_from(PORT_NAMES),
-    protocol=st.sampled_from(("TCP", "TCP", "UDP", "SCTP")),
+    protocol=_protocols,
     port=st.sampled_from(PORTS),
 )
 
@@ -278,3 +277,21 @@ def node_addresses(world: World) -> Sequence[str]:
     known = [obj for obj in world.values() if isinstance(obj, Node)]
     bridges = [str(ip_network(cidr)[1]) for node in known for cidr in node.pod_cidrs]
     return [*bridges, *(each.address for node in known for each in node.addresses)]
+
+
+def telling_ports(world: World) -> Mapping[str, Sequence[int]]:
+    """Return by protocol the ports that show whether each policy's ports are read rightly, and one that is nobody's."""
+    found: dict[str, set[int]] = {protocol: {1} for protocol in PROTOCOLS}
+    numbers: dict[str, set[int]] = {name: set() for name in PORT_NAMES}
+    for obj in world.values():
+        for named in obj.ports if isinstance(obj, Pod) else ():
+            numbers[named.name].add(named.port)
+    for obj in world.values():
+        rules = (*obj.ingress, *obj.egress) if isinstance(obj, NetworkPolicy) else ()
+        for port in (port for rule in rules for port in rule.ports if port.protocol in PROTOCOLS):
+            if isinstance(port.port, str):
+                found[port.protocol] |= numbers.get(port.port, set())
+            elif port.port is not None:
+                last = port.end_port or port.port
+                found[port.protocol] |= {port.port - 1, port.port, last, last + 1}
+    return {protocol: sorted(port for port in ports if 0 < port < 65536) for protocol, ports in found.items()}

@@ -58,20 +58,22 @@ class Tracer:
 
     def __init__(self, table: Table | str) -> None:
         self._table = table_of(table) if isinstance(table, str) else table
+        based = sorted((its.priority, name) for name, its in self._table.chains.items() if its.hook)
+        self._hooked: dict[str, list[str]] = {}
+        for _, name in based:
+            self._hooked.setdefault(self._table.chains[name].hook, []).append(name)
         self._rules = {name: [self._rule(rule) for rule in its.rules] for name, its in self._table.chains.items()}
 
     def fate(self, packet: Packet, *, only: str = "") -> Fate:
         """Return what becomes of a packet, in all base chains of its hook or in one ``only``."""
         _check(packet)
         fate = Fate()
-        hooked = [(its.priority, name) for name, its in self._table.chains.items() if its.hook == packet.hook]
-        assert not only or only in (name for _, name in hooked), f"no such base chain: {only}"
-        for _, name in sorted(hooked):
-            if only not in ("", name):
-                continue
+        hooked = self._hooked.get(packet.hook, [])
+        assert not only or only in hooked, f"no such base chain: {only}"
+        for name in [only] if only else hooked:
             fate.verdict = self._run(name, packet, fate, jumps=0) or "accept"
             if not fate.passes:
-                return fate
+                break
         return fate
 
     def _run(self, name: str, packet: Packet, fate: Fate, *, jumps: int) -> str:
@@ -148,6 +150,9 @@ def _key(text: str, inside: Set) -> Callable[[Packet], str | None]:
     fields = [_FIELDS[name] for name in text.split(" . ")]
     types = tuple(type for type, _ in fields)
     assert types == inside.key, f"{text} is looked up in a set of {inside.key}"
+
+    if len(fields) == 1:
+        return fields[0][1]
 
     def key(packet: Packet) -> str | None:
         parts = [of(packet) for _, of in fields]

@@ -1,13 +1,13 @@
 """Two nodes' rulesets and the reference evaluator over one world, and the questions they are to agree on."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from ipaddress import ip_address, ip_network
 from typing import NamedTuple
 
 from doubles.nftables import Packet, Tracer
-from policies import NODES, OUTSIDE, PROBED_PORTS, node_addresses, pod_addresses
+from policies import NODES, OUTSIDE, node_addresses, pod_addresses, telling_ports
 from strategies import World as Objects
 from strategies import records
 
@@ -23,7 +23,6 @@ from kube_router.plugins.firewall.world import World
 
 NEEDS = (Node, Namespace, Pod, NetworkPolicy)
 EVERYTHING = Dirty(everything=True)
-TRANSPORTS = ("TCP", "UDP", "SCTP")
 
 
 def folded(world: Objects) -> State:
@@ -168,10 +167,9 @@ def is_inside(address: str, cidr: str) -> bool:
     return ip_address(address) in ip_network(cidr)
 
 
-def questions(source: str, destination: str, protocols: Mapping[str, tuple[int, ...]]) -> Iterator[Question]:
-    """Return what is asked of a pair."""
-    for protocol, ports in protocols.items():
-        yield from (Question(source, destination, protocol, port) for port in ports)
-
-
-ALL: Mapping[str, tuple[int, ...]] = {"ICMP": (0,), **dict.fromkeys(TRANSPORTS, PROBED_PORTS)}
+def questions(objects: Objects) -> Iterator[Question]:
+    """Return all that tells something about a world: of every pair, and every port that its policies speak of."""
+    ports = {"ICMP": (0,), **telling_ports(objects)}
+    for source, destination in pairs(objects):
+        for protocol, numbers in ports.items():
+            yield from (Question(source, destination, protocol, number) for number in numbers)
