@@ -1,12 +1,15 @@
 """The rules in the kernel and the reference evaluator, which share no code, agree on whatever they are asked."""
 
-from harness.firewalling import Both, Question, pairs, questions
+from doubles.nftables import Tracer
+from harness.firewalling import EVERYTHING, Both, Question, folded, pairs, questions, view_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from policies import NODES, clusters
 from strategies import World
 
+from kube_router.plugins.firewall import render
 from kube_router.plugins.firewall.evaluate import Settings
+from kube_router.plugins.firewall.wanted import Cluster
 
 EXAMPLES = 150  # of the one test that counts most
 choices = st.builds(Settings, default_deny=st.booleans(), judge_icmp=st.booleans())
@@ -34,6 +37,23 @@ def test_an_established_connection_is_judged_no_more_and_an_invalid_packet_reach
                 fate = both.tracers[node].fate(packet._replace(state=state))
                 assert fate.passes == passes, (node, state, packet)
                 assert fate.counters == []
+
+
+@given(clusters(), st.booleans())
+def test_when_strict_only_a_syn_begins_a_connection_of_a_pod_and_nothing_else_changes(
+    world: World, default_deny: bool
+) -> None:
+    lax, strict = (Cluster(NODES[0], default_deny=default_deny, strict=strict) for strict in (False, True))
+    for cluster in (lax, strict):
+        cluster.update(view_of(folded(world)), EVERYTHING)
+    before, after = (Tracer(render.write_table(cluster.ruleset)) for cluster in (lax, strict))
+    for source, destination in pairs(world):
+        for protocol in ("TCP", "UDP"):
+            syn = Question(source, destination, protocol, 80).packet("forward")
+            assert after.fate(syn) == before.fate(syn)
+        begins_nothing = Question(source, destination, "TCP", 80).packet("forward")._replace(flags=frozenset({"ack"}))
+        of_a_pod = source in strict.local_addresses or destination in strict.local_addresses
+        assert after.fate(begins_nothing).passes == (before.fate(begins_nothing).passes and not of_a_pod)
 
 
 @given(clusters())
