@@ -89,7 +89,7 @@ def _ingress(question: _Question, settings: Settings) -> Decision:
 def _decide(question: _Question, side: Side, end: Party, settings: Settings) -> Decision:
     world = question.world
     if end.pod is None:
-        unknown = settings.default_deny and _is_unknown(question, side, end.address)
+        unknown = settings.default_deny and _is_unknown(question, end.address)
         return Decision(False, "unknown address") if unknown else Decision(True, "no pod")
     policies = world.isolating(end.pod, side)
     if not policies:
@@ -101,11 +101,11 @@ def _decide(question: _Question, side: Side, end: Party, settings: Settings) -> 
     return Decision(False, "isolated", None, keys)
 
 
-def _is_unknown(question: _Question, side: Side, address: str) -> bool:
+def _is_unknown(question: _Question, address: str) -> bool:
     """Whether an address is meant for a pod that nobody knows. A node reaches its own pods, known or not."""
     world = question.world
     home = world.pod_cidr_node(address) if not world.node_of(address) else ""
-    return bool(home) and not (side == "ingress" and world.node_of(question.source.address) == home)
+    return bool(home) and world.node_of(question.source.address) != home
 
 
 def _match(question: _Question, side: Side, policy: NetworkPolicy) -> Match | None:

@@ -1,5 +1,6 @@
 """Which policies judge a connection, what comes before them, and which pods and policies count."""
 
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -265,6 +266,13 @@ def test_a_verdict_names_the_policy_the_rule_the_peer_and_the_port_that_decided(
         Decision(True, "rule", Match("shop/b", 1, 1, 2), both),
     ]
     assert ask(cluster, OTHER_NODE, WEB).ingress == Decision(True, "rule", Match("shop/b", 2, None, None), both)
+
+
+def test_of_several_peers_that_match_the_first_is_named() -> None:
+    matching = ({"podSelector": {}}, {"ipBlock": {"cidr": "10.0.0.0/8"}}, {"ipBlock": {"cidr": "10.2.0.0/16"}})
+    for peers in permutations(matching):
+        cluster = world(policy({"podSelector": {}, "ingress": [{"from": [{"ipBlock": {"cidr": "::/0"}}, *peers]}]}))
+        assert ask(cluster, DB, WEB).ingress.match == Match("shop/p", 0, 1, None)
 
 
 def test_a_verdict_without_policies_says_why() -> None:

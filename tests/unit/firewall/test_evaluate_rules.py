@@ -101,6 +101,11 @@ RULES = {
         "[{PEERS: [{ipBlock: {cidr: 10.0.0.0/8, except: [10.2.0.0/16]}}, {ipBlock: {cidr: 10.2.0.12/32}}]}]",
         "data/web data/job bare",
     ),
+    "each block has its own exceptions": (
+        "[{PEERS: [{ipBlock: {cidr: 10.1.0.0/16, except: [10.1.0.13/32]}},"
+        " {ipBlock: {cidr: 10.2.0.0/16, except: [10.2.0.12/32]}}]}]",
+        "shop/db bare lost/web",
+    ),
     "two rules": ("[{PEERS: [{podSelector: {}}]}, {PEERS: [{ipBlock: {cidr: 198.51.100.7/32}}]}]", "shop/db out"),
     "of two rules one is for another port": (
         "[{PEERS: [{podSelector: {}}], ports: [{port: 80}]}, {PEERS: [{ipBlock: {cidr: 10.2.0.12/32}}]}]",
@@ -213,6 +218,7 @@ def test_exactly_these_ports_are_open_in_either_direction(ports: str, which: str
         ("{port: dns, protocol: UDP}", "53/UDP", ""),
         ("{port: dns}", "", ""),  # the name is there, but not for TCP
         ("{port: alt, protocol: UDP}", "8080/UDP", ""),
+        ("{port: alt}", "", ""),
     ],
 )
 def test_a_named_port_is_the_receiving_pods_own(port: str, of_web: str, of_db: str) -> None:
@@ -239,6 +245,13 @@ def test_a_name_that_two_containers_give_means_both_ports() -> None:
     two = pod("shop/web", 1, 10, "app=web", "http=8080/TCP http=8081/TCP")
     cluster = world(two, policy("{podSelector: {}, ingress: [{ports: [{port: http}]}]}"))
     assert [port for port in TRIED if allowed(cluster, OUTSIDE, WEB, port)] == ["8080/TCP", "8081/TCP"]
+
+
+def test_of_two_pods_with_one_address_on_two_nodes_ingress_asks_the_one_on_the_node_that_judges() -> None:
+    here, there = pod("shop/a", 1, 10, ports="http=80/TCP"), pod("shop/b", 1, 10, ports="http=81/TCP", node_name="n2")
+    web = pod("shop/web", 1, 10, phase="Succeeded")
+    cluster = world(here, there, web, policy("{podSelector: {}, ingress: [{ports: [{port: http}]}]}"))
+    assert [allowed(cluster, OUTSIDE, WEB, port) for port in ("80/TCP", "81/TCP")] == [True, False]
 
 
 def test_peers_and_ports_of_a_rule_have_to_match_together() -> None:
