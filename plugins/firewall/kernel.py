@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from kube_router.core import nfnl
+from kube_router.core import nfnl, rcu
 from kube_router.core.netlink import NETLINK_NETFILTER, Netlink
 from kube_router.core.nft import Nft
 from kube_router.events.errors import KernelError
@@ -79,6 +79,10 @@ class Kernel:
     def edit(self, edit: Edit, digest: int) -> None:
         """Make an edit, after which the table has this digest. Raises KernelError; nothing is changed then."""
         self._commit(digest, lambda stamp: render.write_edit(edit, stamp))
+
+    def wait_for_packets(self) -> None:
+        """Wait until no packet is under way that has seen the table as it was before the last edit."""
+        rcu.wait_for_packets()
 
     def cleanup(self) -> None:
         """Remove our table. Raises KernelError."""

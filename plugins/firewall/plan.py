@@ -1,13 +1,17 @@
-"""Wanted against what the kernel holds → one transaction (pure).
+"""Wanted against what the kernel holds → an edit (pure).
 
-Between two rulesets that agree on the fixed part there is an edit: what is new comes first (sets, policies' chains,
-classes' chains, each before what refers to it), then the maps and sets change, then what nobody refers to any more
-goes. All of it is one transaction, so no packet sees a part of it. Where a name stands for something else than before
-there is no edit, and the table is replaced as a whole: the names of all but the fixed part are hashes of the content.
+Between two rulesets that agree on the fixed part there is an edit. It takes up to three transactions, for a packet does
+not see a transaction as one: it reads the generation of rules when it enters a base chain, and that of a set at each
+look. First comes what is new (sets, policies' chains, classes' chains, each before what refers to it), which nobody
+refers to yet; then the maps and sets change, which is the moment that counts; and when no packet is under way any more
+that may have been sent there before, what nobody refers to any more goes.
+
+Where a name stands for something else than before there is no edit, and the table is replaced as a whole: the names of
+all but the fixed part are hashes of the content.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from kube_router.plugins.firewall.model import Chain, Ruleset, SetType, Touched
 
@@ -32,6 +36,14 @@ class Edit:
                 *(self.dropped_chains, self.dropped_sets),
             )
         )
+
+    def parts(self) -> tuple["Edit", "Edit", "Edit"]:
+        """Return its three transactions, of which any may be empty: what is new, what changes, what goes."""
+        new = Edit(sets=self.sets, chains=self.chains)
+        new.elements = {name: found for name, found in self.elements.items() if name in self.sets}
+        changed = replace(self, sets={}, chains={}, dropped_chains=[], dropped_sets=[])
+        changed.elements = {name: found for name, found in self.elements.items() if name not in self.sets}
+        return new, changed, Edit(dropped_chains=self.dropped_chains, dropped_sets=self.dropped_sets)
 
     @property
     def changes(self) -> Mapping[str, int]:

@@ -99,10 +99,13 @@ class Firewall:
     async def watch(self, changed: Callable[[], None]) -> None:
         """Call ``changed`` when somebody else changes our table; read what the kernel logs of denied packets."""
         self._changed = changed
-        async with anyio.create_task_group() as tasks:
-            if self._context.options.flag("netpol-read-drops"):
-                tasks.start_soon(self._drops.run)
-            tasks.start_soon(self._watch.run, self._disturbed)
+        try:
+            async with anyio.create_task_group() as tasks:
+                if self._context.options.flag("netpol-read-drops"):
+                    tasks.start_soon(self._drops.run)
+                tasks.start_soon(self._watch.run, self._disturbed)
+        except ExceptionGroup as errors:  # of which there is one: the runner is to tell its words
+            raise errors.exceptions[0] from errors
 
     def answer(self, question: Mapping[str, object]) -> object:
         """Answer ``kr drops``."""

@@ -1,8 +1,12 @@
 """Keeps the table in the kernel what is wanted: whether to look, to edit, to replace, or to leave it (I/O).
 
-While we know exactly what the kernel holds (``_actual``) a change is an edit. After a start, an error or somebody
-else's change it is not known: then the stamp is looked at, and the table read where only the generation has moved on.
-What agrees is adopted without a write; anything else is replaced in one transaction.
+While we know exactly what the kernel holds (``_actual``) a change is an edit. After a start or an error it is not
+known: then the stamp is looked at, and the table read where the stamp does not say it all. What is ours to the last
+rule is adopted, and edited where it is not what is wanted; anything else is replaced, and so is what somebody else has
+changed.
+
+An edit is preferred since a replacement, though one transaction, is not seen by a packet as one: one that entered the
+old table's chains before the commit finds the old table's sets empty after it, and is denied.
 
 Before the cluster is in sync a table that an earlier run left stays as it is, for it may know of policies that the
 journal does not; one that is missing (a reboot, a flush) is written from what the journal knows.
@@ -15,7 +19,7 @@ from dataclasses import dataclass, field
 from kube_router.events.errors import KernelError
 from kube_router.plugins.firewall.kernel import Kernel, Seen
 from kube_router.plugins.firewall.model import Ruleset, Touched
-from kube_router.plugins.firewall.plan import carry_out, everything, plan
+from kube_router.plugins.firewall.plan import Edit, carry_out, everything, plan
 
 logger = logging.getLogger(__name__)
 
@@ -61,32 +65,41 @@ class Table:
         if touched is None or not self.is_known:
             seen = self._kernel.observe()
             actual = None if self._distrusted else self._recognised(seen, wanted)
+            is_wanted = actual is not None and actual.digest == wanted.digest
+            if seen.there and not is_wanted and not in_sync and not self._written:
+                return Outcome(left=True)
             if actual is None:
-                if seen.there and not in_sync and not self._written:
-                    return Outcome(left=True)
                 return self._replace(wanted)
             self._actual, self._written = actual, True
-            touched = everything(wanted, actual) if actual.digest != wanted.digest else Touched()
+            touched = everything(wanted, actual) if not is_wanted else Touched()
         assert self._actual is not None
         edit = plan(wanted, self._actual, touched)
         if edit is None:
             return self._replace(wanted)
-        if not edit:
-            return Outcome()
-        self._kernel.edit(edit, wanted.digest)
-        carry_out(edit, self._actual)
+        new, changed, gone = edit.parts()
+        self._edit(new)
+        self._edit(changed)
+        if gone:
+            self._kernel.wait_for_packets()
+            self._edit(gone)
         assert self._actual.digest == wanted.digest, "an edit that does not lead to what is wanted"
         return Outcome(edit.changes)
 
+    def _edit(self, edit: Edit) -> None:
+        assert self._actual is not None
+        if edit:
+            carry_out(edit, self._actual)
+            self._kernel.edit(edit, self._actual.digest)
+
     def _recognised(self, seen: Seen, wanted: Ruleset) -> Ruleset | None:
-        """Return what the kernel holds, if that is what we last wrote or what is wanted now."""
-        expected = self._actual or wanted
-        if seen.stamp is None or seen.stamp.digest != expected.digest:
+        """Return what the kernel holds, None where there is no table or not only what we write."""
+        if not seen.there:
             return None
+        expected = self._actual or wanted
         if seen.is_untouched(expected.digest):
             return self._actual or wanted.copy()
         found = self._kernel.read()
-        if found != expected:
+        if found is None or (seen.stamp is not None and found.digest != seen.stamp.digest):
             logger.warning("table_differs now='written anew'")
             return None
         return found
