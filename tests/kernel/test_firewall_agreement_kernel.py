@@ -9,7 +9,7 @@ from harness.firewalling import Both, Question, folded, from_scratch, is_inside,
 from harness.wire import Router
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from policies import NODE_ADDRESSES, NODES, POD_CIDRS, clusters
+from policies import NODE_ADDRESSES, NODES, POD_CIDRS, random_clusters
 from strategies import World, by_key
 
 from kube_router.events.model import Node, NodeAddress
@@ -61,7 +61,7 @@ def test_real_packets_and_the_evaluator_agree_on_random_clusters(router: Router)
     held, asked = Held(router), 0
 
     @sampled
-    @given(clusters(), choices)
+    @given(random_clusters, choices)
     def on_one_cluster(world: World, chosen: Settings) -> None:
         nonlocal asked
         both = Both(world, chosen)
@@ -82,7 +82,7 @@ def test_the_kernel_takes_every_edit_between_random_clusters_and_lists_what_is_w
     held = Held(router)
 
     @sampled
-    @given(clusters())
+    @given(random_clusters)
     def to_the_next_cluster(world: World) -> None:
         nodes = by_key(
             Node(

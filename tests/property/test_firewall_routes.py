@@ -6,7 +6,7 @@ from doubles.nft_text import Nftables, table_of
 from harness.firewalling import EVERYTHING, folded, from_scratch, view_of
 from hypothesis import given
 from hypothesis import strategies as st
-from policies import NOBODY, clusters
+from policies import NOBODY, random_clusters
 from strategies import World, records, routes, steps_between
 
 from kube_router.core.state import State
@@ -23,7 +23,7 @@ from kube_router.plugins.firewall.wanted import Cluster
 
 Route = tuple[World, list[list[tuple[str, str, Object | None]]]]
 settings = st.builds(Settings, default_deny=st.booleans(), judge_icmp=st.booleans())
-ways = routes(clusters(), NOBODY)
+ways = routes(random_clusters, NOBODY)
 
 
 def begun(settings: Settings) -> Cluster:
@@ -69,7 +69,7 @@ def test_a_replay_from_any_snapshot_gives_the_same_table(route: Route, data: st.
     assert_same(from_scratch(after), from_scratch(folded(target)))
 
 
-@given(clusters(), st.randoms(use_true_random=False))
+@given(random_clusters, st.randoms(use_true_random=False))
 def test_the_order_of_objects_in_the_state_does_not_matter(world: World, random: Random) -> None:
     refs = list(world)
     random.shuffle(refs)
@@ -106,7 +106,7 @@ def assert_kernel_holds(kernel: Nftables, ruleset: Ruleset) -> None:
     assert held_sets == {name: its for name, its in wanted.sets.items() if name != "stamp"}
 
 
-@given(clusters(), clusters(), settings)
+@given(random_clusters, random_clusters, settings)
 def test_a_plan_between_any_two_tables_reaches_what_is_wanted_and_the_next_one_is_empty(
     old: World, new: World, settings: Settings
 ) -> None:
@@ -124,7 +124,7 @@ def test_a_plan_between_any_two_tables_reaches_what_is_wanted_and_the_next_one_i
     assert not plan(wanted, actual, everything(wanted, actual))
 
 
-@given(clusters(), clusters())
+@given(random_clusters, random_clusters)
 def test_an_edit_of_what_was_touched_is_the_edit_of_all_that_differs(old: World, new: World) -> None:
     state = folded(old)
     cluster = from_scratch(state)
@@ -136,7 +136,7 @@ def test_an_edit_of_what_was_touched_is_the_edit_of_all_that_differs(old: World,
         assert plan(ruleset, actual, ruleset.take_touched()) == whole
 
 
-@given(clusters(), clusters(), settings)
+@given(random_clusters, random_clusters, settings)
 def test_equal_digests_are_equal_tables(old: World, new: World, settings: Settings) -> None:
     one, other = (from_scratch(folded(world), settings=settings).ruleset for world in (old, new))
     assert (one.digest == other.digest) == (one == other)
@@ -151,7 +151,7 @@ def test_a_digest_that_was_kept_up_is_that_of_the_content(route: Route) -> None:
     assert parse_table(listed(cluster.ruleset)).digest == cluster.ruleset.digest
 
 
-@given(clusters(), settings, st.booleans())
+@given(random_clusters, settings, st.booleans())
 def test_what_is_written_and_listed_is_read_as_it_was(world: World, settings: Settings, stamped: bool) -> None:
     ruleset = from_scratch(folded(world), settings=settings).ruleset
     found = parse_table(listed(ruleset, stamp_text(7, ruleset.digest) if stamped else ""))
