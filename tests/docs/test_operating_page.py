@@ -1,9 +1,9 @@
-"""docs/operating.md and the proxy's page are true: their tables and samples are held against the code."""
+"""docs/operating.md and the plugins' pages are true: their tables and samples are held against the code."""
 
 import configparser
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,11 @@ from kube_router.core.options import Option, file_values, flag_values
 from kube_router.core.registry import Registry
 from kube_router.events.journal import SEGMENT_AGE_MAX_MS, SEGMENT_BYTES_MAX, SIZE_MAX, SNAPSHOT_TAIL_MIN
 from kube_router.events.normalize import BUILTIN
+from kube_router.plugins.firewall.metrics import Metrics as FirewallMetrics
+from kube_router.plugins.firewall.model import TABLE as FIREWALL_TABLE
+from kube_router.plugins.firewall.nfgen import Count
+from kube_router.plugins.firewall.options import OPTIONS as FIREWALL_OPTIONS
+from kube_router.plugins.firewall.plugin import Firewall
 from kube_router.plugins.proxy.metrics import Metrics as ProxyMetrics
 from kube_router.plugins.proxy.model import ServiceId
 from kube_router.plugins.proxy.options import OPTIONS
@@ -29,6 +34,7 @@ from kube_router.plugins.proxy.takeover import CHAINS, IPSETS
 ROOT = Path(__file__).parents[2]
 OPERATING = (ROOT / "docs" / "operating.md").read_text()
 PROXY = (ROOT / "plugins" / "proxy" / "README.md").read_text()
+FIREWALL = (ROOT / "plugins" / "firewall" / "README.md").read_text()
 
 
 def rows(page: str, section: str) -> Iterator[list[str]]:
@@ -66,12 +72,20 @@ def proxy_metrics() -> dict[str, set[str]]:
     return exported(registry)
 
 
+def firewall_metrics() -> dict[str, set[str]]:
+    registry = CollectorRegistry()
+    counts = {"pi_1": Count(1, 60), "denied_ingress": Count(2, 120)}
+    FirewallMetrics(registry, lambda: {"pi_1": ("ingress", "prod/web")}, read=lambda: counts)
+    return exported(registry)
+
+
 def test_every_metric_that_is_exported_is_on_the_operators_page_and_no_other() -> None:
-    assert names(OPERATING) == core_metrics().keys() | proxy_metrics().keys()
+    assert names(OPERATING) == core_metrics().keys() | proxy_metrics().keys() | firewall_metrics().keys()
 
 
-def test_every_metric_of_the_proxy_is_on_its_page_and_no_other() -> None:
+def test_every_metric_of_a_plugin_is_on_its_page_and_no_other() -> None:
     assert names(PROXY) == proxy_metrics().keys()
+    assert names(FIREWALL) == firewall_metrics().keys()
 
 
 def test_the_labels_on_the_operators_page_are_those_of_the_core_s_metrics() -> None:
@@ -87,14 +101,31 @@ def test_the_labels_of_the_proxy_s_metrics_are_on_its_page() -> None:
         assert [label for label in labels if f"`{label}`" not in page] == []
 
 
-def test_every_option_of_the_proxy_is_on_its_page() -> None:
-    documented = {name for row in rows(PROXY, "Options") for name in re.findall(r"--([\w-]+)", row[0])}
-    assert documented == {"run-proxy", "run-service-proxy", *(option.name for option in OPTIONS)}
+def test_the_labels_of_the_firewall_s_metrics_are_on_its_page() -> None:
+    labels = set().union(*firewall_metrics().values())
+    assert labels == {"policy_namespace", "policy_name", "direction"}
+    for page in (OPERATING, FIREWALL):
+        assert [label for label in labels if f"`{label}`" not in page] == []
 
 
-def test_every_kind_the_proxy_needs_is_on_its_page() -> None:
-    text = PROXY.split("\n## Events it needs\n")[1].split("\n## ")[0]
-    assert set(re.findall(r"^\| ([A-Z]\w+) \|", text, re.MULTILINE)) == {kind.__name__ for kind in Proxy.needs}
+@pytest.mark.parametrize(
+    ("page", "options", "switches"),
+    [(PROXY, OPTIONS, {"run-proxy", "run-service-proxy"}), (FIREWALL, FIREWALL_OPTIONS, {"run-firewall"})],
+    ids=["proxy", "firewall"],
+)
+def test_every_option_of_a_plugin_is_on_its_page(page: str, options: Sequence[Option], switches: set[str]) -> None:
+    documented = {name for row in rows(page, "Options") for name in re.findall(r"--([\w-]+)", row[0])}
+    assert documented == {*switches, *(option.name for option in options)}
+
+
+@pytest.mark.parametrize(("page", "plugin"), [(PROXY, Proxy), (FIREWALL, Firewall)], ids=["proxy", "firewall"])
+def test_every_kind_a_plugin_needs_is_on_its_page(page: str, plugin: type[Proxy | Firewall]) -> None:
+    text = page.split("\n## Events it needs\n")[1].split("\n## ")[0]
+    assert set(re.findall(r"^\| ([A-Z]\w+) \|", text, re.MULTILINE)) == {kind.__name__ for kind in plugin.needs}
+
+
+def test_the_firewall_s_table_is_named_on_its_page() -> None:
+    assert f"inet {FIREWALL_TABLE}" in FIREWALL
 
 
 @pytest.mark.parametrize("name", [DUMMY, f"inet {TABLE}", *SETS, *CHAINS.values(), *IPSETS])
@@ -146,7 +177,7 @@ def test_the_config_file_on_the_page_is_read(options: list[Option], tmp_path: Pa
     }
 
 
-def test_the_cluster_role_allows_what_the_proxy_needs_and_nothing_but_reading() -> None:
+def test_the_cluster_role_allows_what_the_plugins_need_and_nothing_but_reading() -> None:
     (text,) = [sample for sample in samples("yaml") if "ClusterRole" in sample]
     role = yaml.safe_load(text)
     allowed = {
@@ -159,7 +190,7 @@ def test_the_cluster_role_allows_what_the_proxy_needs_and_nothing_but_reading() 
     needed = {
         (one.api.removeprefix("/apis/").rpartition("/")[0] if one.api.startswith("/apis/") else "", one.name)
         for one in BUILTIN
-        if one.model in Proxy.needs
+        if one.model in Proxy.needs | Firewall.needs
     }
     assert allowed == needed
     assert {verb for rule in role["rules"] for verb in rule["verbs"]} == {"get", "list", "watch"}
