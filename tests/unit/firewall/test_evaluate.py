@@ -200,6 +200,8 @@ def test_of_two_pods_with_one_address_the_one_that_stays_counts_then_the_first_b
         (WEB, OUTSIDE, True, True),
         (WEB, DB, True, True),
         (OUTSIDE, "10.3.0.9", True, True),  # of no node's pod network
+        (OUTSIDE, "10.1.0.1", True, True),  # a bridge is a node's own
+        ("10.1.0.1", OUTSIDE, True, True),
     ],
 )
 def test_default_deny_closes_addresses_of_pods_that_nobody_knows(
@@ -269,7 +271,11 @@ def test_a_verdict_names_the_policy_the_rule_the_peer_and_the_port_that_decided(
 
 
 def test_of_several_peers_that_match_the_first_is_named() -> None:
-    matching = ({"podSelector": {}}, {"ipBlock": {"cidr": "10.0.0.0/8"}}, {"ipBlock": {"cidr": "10.2.0.0/16"}})
+    matching: tuple[dict[str, Any], ...] = (
+        {"podSelector": {}},
+        {"ipBlock": {"cidr": "10.0.0.0/8"}},
+        {"ipBlock": {"cidr": "10.2.0.0/16"}},
+    )
     for peers in permutations(matching):
         cluster = world(policy({"podSelector": {}, "ingress": [{"from": [{"ipBlock": {"cidr": "::/0"}}, *peers]}]}))
         assert ask(cluster, DB, WEB).ingress.match == Match("shop/p", 0, 1, None)
