@@ -127,13 +127,12 @@ def records(steps: Sequence[tuple[str, str, Object | None]], seq: int = 0) -> li
     ]
 
 
+Batches = list[list[tuple[str, str, Object | None]]]
+
+
 @st.composite
-def routes(
-    draw: st.DrawFn, among: st.SearchStrategy[World] = worlds, nobody: Sequence[tuple[str, str]] = NOBODY
-) -> tuple[World, list[list[tuple[str, str, Object | None]]]]:
-    """A world and a route to it: batches of steps by way of others, permuted, duplicated, with spurious deletes."""
-    target = draw(among)
-    way = [*draw(st.lists(among, max_size=3)), *draw(st.sampled_from(([], [{}]))), target]
+def batches_through(draw: st.DrawFn, way: Sequence[World], nobody: Sequence[tuple[str, str]] = NOBODY) -> Batches:
+    """Batches of steps by way of these worlds, permuted, duplicated, with spurious deletes."""
     batches = []
     at: World = {}
     for world in way:
@@ -144,4 +143,14 @@ def routes(
         cut = draw(st.integers(0, len(doubled)))
         batches += [doubled[:cut], doubled[cut:]]
         at = world
-    return target, batches
+    return batches
+
+
+@st.composite
+def routes(
+    draw: st.DrawFn, among: st.SearchStrategy[World] = worlds, nobody: Sequence[tuple[str, str]] = NOBODY
+) -> tuple[World, Batches]:
+    """A world and a route to it by way of others."""
+    target = draw(among)
+    way = [*draw(st.lists(among, max_size=3)), *draw(st.sampled_from(([], [{}]))), target]
+    return target, draw(batches_through(way, nobody))

@@ -6,8 +6,8 @@ from doubles.nft_text import Nftables, table_of
 from harness.firewalling import EVERYTHING, folded, from_scratch, view_of
 from hypothesis import given
 from hypothesis import strategies as st
-from policies import NOBODY, random_clusters
-from strategies import World, records, routes, steps_between
+from policies import NOBODY, random_clusters, random_walks
+from strategies import Batches, World, batches_through, records, routes, steps_between
 
 from kube_router.core.state import State
 from kube_router.core.view import Dirty
@@ -21,9 +21,18 @@ from kube_router.plugins.firewall.read import parse_table
 from kube_router.plugins.firewall.render import lines, stamp_text, write_edit, write_table
 from kube_router.plugins.firewall.wanted import Cluster
 
-Route = tuple[World, list[list[tuple[str, str, Object | None]]]]
+Route = tuple[World, Batches]
 settings = st.builds(Settings, default_deny=st.booleans(), judge_icmp=st.booleans())
-ways = routes(random_clusters, NOBODY)
+
+
+@st.composite
+def walks(draw: st.DrawFn) -> Route:
+    """A cluster, and a route to it by small changes."""
+    way = draw(random_walks)
+    return way[-1], draw(batches_through(way, NOBODY))
+
+
+ways = st.one_of(walks(), routes(random_clusters, NOBODY))
 
 
 def begun(settings: Settings) -> Cluster:
