@@ -135,6 +135,8 @@ def with_status(pod: Json, *, node: LabNode | None, ips: Sequence[str]) -> Json:
     if node is not None and ips and phase not in ENDED:
         status |= {"podIP": ips[0], "podIPs": [{"ip": ip} for ip in ips]}
         status |= {"hostIP": node.addresses[0], "hostIPs": [{"ip": ip} for ip in node.addresses]}
+    elif phase in ENDED and (had := items(written, "podIPs")):  # the API shows what addresses it had
+        status |= {"podIP": text(had[0], "ip"), "podIPs": list(had)}
     spec = dict(tree(pod, "spec"))
     if node is not None:
         spec["nodeName"] = node.name

@@ -7,7 +7,7 @@ Each pod serves TCP 80 and 81 and UDP 53; the port named ``web`` is 80 in x and 
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import count
@@ -109,11 +109,13 @@ class Policed:
 
 
 @contextmanager
-def policed(name: str, *flags: str) -> Iterator[Policed]:
-    """Run the lab for the block, its agents with these flags."""
-    objects = [*world(), *(_marked(number) for number in (1, 2))]
+def policed(
+    name: str, *flags: str, objects: Sequence[Json] = (), plugins: Sequence[str] = ("firewall",)
+) -> Iterator[Policed]:
+    """Run the lab for the block, its agents with these flags. ``objects`` are there instead of ``world()``."""
+    objects = [*(objects or world()), *(_marked(number) for number in (1, 2))]
     plan = cluster.new_lab(
-        f"{name}{os.getpid()}", objects, nodes=2, families=(IPV4, IPV6), plugins=("firewall",), agent_args=flags
+        f"{name}{os.getpid()}", objects, nodes=2, families=(IPV4, IPV6), plugins=plugins, agent_args=flags
     )
     lab = cluster.Cluster.up(plan, objects)
     for node in lab.topology.nodes:  # a kernel sends few ICMP errors a second to one address, and a table wants many

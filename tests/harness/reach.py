@@ -18,9 +18,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from kube_router.lab import netns
-from kube_router.lab.cluster import Cluster
+from kube_router.lab.cluster import Cluster, slowness
 
 REACHED, REFUSED, SILENT = ".", "x", "t"
+IP_RECVERR, IPV6_RECVERR = 11, 25  # linux/in.h, linux/in6.h; not in Python's socket
+IPPROTO_SCTP = 132
 ANSWER_S = 3.0
 CONVERGE_S = 10.0
 
@@ -28,7 +30,7 @@ CONVERGE_S = 10.0
 class Target(NamedTuple):
     address: str
     port: int
-    protocol: str  # tcp | udp
+    protocol: str  # tcp | udp | sctp
 
 
 @dataclass
@@ -72,17 +74,30 @@ def reach(namespace: str, targets: Sequence[Target]) -> list[str]:
     return netns.run_in(namespace, lambda: _reach(targets))
 
 
+def _open(target: Target) -> socket.socket:
+    family = socket.AF_INET6 if ":" in target.address else socket.AF_INET
+    kind = socket.SOCK_DGRAM if target.protocol == "udp" else socket.SOCK_STREAM
+    if target.protocol != "sctp":
+        return socket.socket(family, kind)
+    opened = socket.socket(family, kind, IPPROTO_SCTP)
+    # SCTP keeps ICMP errors to itself until it has given up, which takes minutes, unless it is told to pass them on.
+    if family == socket.AF_INET6:
+        opened.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVERR, 1)
+    else:
+        opened.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
+    return opened
+
+
 def _reach(targets: Sequence[Target]) -> list[str]:
     probes = []
     for target in targets:
-        kind = socket.SOCK_DGRAM if target.protocol == "udp" else socket.SOCK_STREAM
-        probes.append(_Probe(target, socket.socket(socket.AF_INET6 if ":" in target.address else socket.AF_INET, kind)))
+        probes.append(_Probe(target, _open(target)))
         probes[-1].begin()
     with selectors.DefaultSelector() as selector:
         for probe in probes:
             if not probe.done:
                 selector.register(probe.socket, selectors.EVENT_WRITE, probe)
-        deadline = time.monotonic() + ANSWER_S
+        deadline = time.monotonic() + ANSWER_S * slowness()
         while selector.get_map() and (left := deadline - time.monotonic()) > 0:
             for key, _ in selector.select(left):
                 key.data.advance()
@@ -107,10 +122,14 @@ class Reach:
         addresses = pod.ips if pod is not None else self.lab.topology.node(place).addresses
         return next(address for address in addresses if (":" in address) == (family == 6))
 
+    def target(self, name: str, port: str, family: int) -> Target:
+        """Return what is probed for a column; ``port`` is ``NUMBER/PROTOCOL``."""
+        number, _, protocol = port.partition("/")
+        return Target(self.address(name, family), int(number), protocol)
+
     def seen(self, port: str, family: int) -> dict[str, str]:
         """Return each source's row, probed now."""
-        number, _, protocol = port.partition("/")
-        targets = [Target(self.address(name, family), int(number), protocol) for name in self.targets]
+        targets = [self.target(name, port, family) for name in self.targets]
         with ThreadPoolExecutor(len(self.sources)) as threads:
             found = threads.map(
                 lambda source: "".join(reach(self.lab.machines.namespace_of(source), targets)), self.sources
@@ -121,7 +140,7 @@ class Reach:
         """Wait until the table is what is seen, in each family; say what differs if it is not in time."""
         expected = self._parse(table)
         for family in families:
-            deadline = time.monotonic() + CONVERGE_S
+            deadline = time.monotonic() + CONVERGE_S * slowness()
             while (seen := self.seen(port, family)) != expected and time.monotonic() < deadline:
                 time.sleep(0.05)
             assert seen == expected, f"port {port}, IPv{family}:\n{self._difference(expected, seen)}"

@@ -226,6 +226,16 @@ def test_a_pod_on_the_hosts_network_has_the_nodes_address() -> None:
     assert made([one]).pods[0].ips == ("172.30.0.12",)
 
 
+def test_a_finished_pod_shows_the_addresses_written_of_it_and_neither_runs_nor_serves() -> None:
+    done = pod("done")
+    status = {"phase": "Succeeded", "podIPs": [{"ip": "10.244.1.9"}, {"ip": "fd00:10:244:1::9"}]}
+    derived = made([{**done, "status": status}, service()])
+    assert find(derived, "Pod", "default/done")["status"]["podIP"] == "10.244.1.9"
+    assert find(derived, "Pod", "default/done")["status"]["podIPs"] == status["podIPs"]
+    assert derived.pods == ()
+    assert [obj["endpoints"] for obj in derived.objects if kind(obj) == "EndpointSlice"] == [[]]
+
+
 def test_a_pod_without_a_possible_node_stays_pending_and_is_no_endpoint() -> None:
     lost, picky = pod("lost"), pod("picky")
     lost["spec"]["nodeName"] = "elsewhere"
