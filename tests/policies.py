@@ -274,6 +274,7 @@ PARTS: Mapping[type[Object], tuple[str, ...]] = {
     Pod: ("labels", "ips", "phase", "terminating", "ports", "node_name"),
     NetworkPolicy: ("pod_selector", "policy_types", "ingress", "egress"),
 }
+OFTEN = {"nodes": 1, "namespaces": 2, "pods": 3, "networkpolicies": 6}  # a node that changes changes everything
 
 
 def fresh(pick: Pick, old: Object) -> Object:
@@ -291,10 +292,14 @@ def fresh(pick: Pick, old: Object) -> Object:
 def changed(pick: Pick, world: World) -> World:
     """Return a world of which some objects are gone, or new, or differ in one part."""
     then = dict(world)
-    for ref in [pick(sorted(then)) for _ in range(pick((1, 1, 2, 3))) if then]:
-        old, how = world[ref], pick(("part", "part", "new", "gone"))
+    refs = [ref for ref in sorted(world) for _ in range(OFTEN[ref[0]])]
+    for ref in [pick(refs) for _ in range(pick((1, 1, 2, 3))) if refs]:
+        old, how = world[ref], pick(("part", "part", "new", "turned", "gone"))
         if how == "gone":
             then.pop(ref, None)
+            continue
+        if how == "turned" and isinstance(old, NetworkPolicy):
+            then[ref] = replace(old, ingress=old.ingress[::-1], egress=old.egress[::-1])
             continue
         new = fresh(pick, old)
         part = pick(PARTS[type(old)])

@@ -40,7 +40,7 @@ def test_the_ruleset_and_the_evaluator_agree_on_all_that_tells(world: World, cho
 
 
 @given(random_clusters, choices, st.integers(0, 1000))
-@settings(max_examples=4 * EXAMPLES)
+@settings(max_examples=3 * EXAMPLES)
 def test_they_agree_on_samples_of_many_larger_clusters(world: World, chosen: Settings, seed: int) -> None:
     both = Both(world, chosen)
     for question in sample(questions(world), QUESTIONS, seed):
@@ -72,9 +72,12 @@ def test_an_established_connection_is_judged_no_more_and_an_invalid_packet_reach
                 assert fate.counters == []
 
 
-@given(random_clusters, st.booleans())
+LATE = (("ack",), ("fin", "ack"), ("syn", "ack"), ("rst",), ("syn", "fin"), ("syn", "rst"), ("psh",))
+
+
+@given(random_clusters, st.booleans(), st.sampled_from(LATE).map(frozenset))
 def test_when_strict_only_a_syn_begins_a_connection_of_a_pod_and_nothing_else_changes(
-    world: World, default_deny: bool
+    world: World, default_deny: bool, flags: frozenset[str]
 ) -> None:
     lax, strict = (Cluster(NODES[0], default_deny=default_deny, strict=strict) for strict in (False, True))
     for cluster in (lax, strict):
@@ -84,7 +87,7 @@ def test_when_strict_only_a_syn_begins_a_connection_of_a_pod_and_nothing_else_ch
         for protocol in ("TCP", "UDP"):
             syn = Question(source, destination, protocol, 80).packet("forward")
             assert after.fate(syn) == before.fate(syn)
-        begins_nothing = Question(source, destination, "TCP", 80).packet("forward")._replace(flags=frozenset({"ack"}))
+        begins_nothing = Question(source, destination, "TCP", 80).packet("forward")._replace(flags=flags)
         of_a_pod = source in strict.local_addresses or destination in strict.local_addresses
         assert after.fate(begins_nothing).passes == (before.fate(begins_nothing).passes and not of_a_pod)
 

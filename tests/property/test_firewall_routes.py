@@ -5,6 +5,7 @@ from random import Random
 from doubles.nft_text import Nftables, table_of
 from harness.firewalling import EVERYTHING, folded, from_scratch, view_of
 from hypothesis import given
+from hypothesis import settings as config
 from hypothesis import strategies as st
 from policies import NOBODY, random_clusters, random_walks
 from strategies import Batches, World, batches_through, records, routes, steps_between
@@ -62,6 +63,19 @@ def test_any_route_through_the_same_states_gives_the_same_table(route: Route, se
         move(state, cluster, batch)
         assert_same(cluster, from_scratch(state, settings=settings))
     assert_same(cluster, from_scratch(folded(target), settings=settings))
+
+
+@given(random_walks, settings)
+@config(max_examples=5 * config().max_examples)
+def test_a_small_change_to_a_large_cluster_gives_what_the_whole_of_it_gives(
+    way: list[World], settings: Settings
+) -> None:
+    state, cluster, at = State(Catalogue(BUILTIN)), begun(settings), World()
+    for world in way:
+        move(state, cluster, steps_between(at, world))
+        expected, at = from_scratch(state, settings=settings), world
+        assert cluster.ruleset == expected.ruleset
+        assert cluster.problems == expected.problems
 
 
 @given(ways, st.data())
