@@ -3,17 +3,18 @@
 Answered by the firewall's reference evaluator from the state alone: by the running agent, or from a SOURCE as ``kr
 replay`` reads it. ``--probes`` answers many questions, one JSON line each: policy tests for a CI, from the manifests.
 
-Exit status: 0 allowed, 1 denied or (``--probes``) not all could be answered, 2 wrong use.
+Exit status: 0 allowed, 1 denied or (``--probes``) not all could be answered, 2 no answer: wrong use, or no agent.
 """
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import click
+import msgspec
 
 from kube_router.cli.loading import offline_registry
 from kube_router.cli.moment import Moment, Point, time_text
@@ -23,16 +24,35 @@ from kube_router.cli.replay import MOMENT, split_words
 from kube_router.cli.sources import open_source
 from kube_router.cli.status import DEFAULT_SOCKET
 from kube_router.cli.walk import Walk
-from kube_router.core.ask import ask
+from kube_router.core.ask import REQUEST_MAX, ask
 from kube_router.core.state import View
-from kube_router.events.errors import ConfigError
+from kube_router.events.errors import ConfigError, PeerError
 from kube_router.events.event import Record
 
 FIREWALL = "firewall"
-AT_ONCE_LIVE, AT_ONCE = 200, 10_000  # probes in one question: a running agent's requests are bounded
-PROBE_LENGTH_MAX = 65536
+PROBE_LENGTH_MAX = 4096  # bytes; names of 253 characters leave most of it free
 Answer = Mapping[str, Any]
 Explain = Callable[[Mapping[str, object]], Answer]
+
+
+class Batch(NamedTuple):
+    """As much as is asked at once: so many probes, of so many bytes together."""
+
+    probes: int
+    size: int
+
+
+OFFLINE = Batch(10_000, sys.maxsize)
+LIVE = Batch(200, REQUEST_MAX - 1024)  # an agent reads no longer question, and must not hold its loop up for one
+
+
+class Probe(msgspec.Struct):
+    """One line of --probes. What it holds besides, such as the answer that is expected, is not looked at."""
+
+    src: str
+    dst: str
+    port: int | str | None = None
+    protocol: str | None = None
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
@@ -61,16 +81,18 @@ def explain(
     ends, flags = _split(context, words)
     if flags and source is None:
         raise ConfigError(f"{flags[0]} goes with --from; a running agent has its own options")
+    if probes is not None and ends:
+        raise ConfigError("--probes brings its own questions: leave out SRC and DST")
+    if probes is None and len(ends) != 2:
+        raise ConfigError("two words are needed, SRC and DST:PORT: kr explain prod/web prod/db:5432")
+    asked = question(*ends) if probes is None else {}
+    is_live = at is None and source is None
     if at is not None and source is None:
-        source = str(ask(control_socket, "status")["journal"]["dir"])
+        source = str(_ask(control_socket, "status")["journal"]["dir"])
     answers = _offline(source, at, flags) if source is not None else _live(control_socket)
     if probes is not None:
-        if ends:
-            raise ConfigError("--probes brings its own questions: leave out SRC and DST")
-        return _answer_all(probes, answers, at_once=AT_ONCE if source is not None else AT_ONCE_LIVE)
-    if len(ends) != 2:
-        raise ConfigError("two words are needed, SRC and DST:PORT: kr explain prod/web prod/db:5432")
-    answer = answers(question(*ends))
+        return _answer_all(probes, answers, LIVE if is_live else OFFLINE)
+    answer = answers(asked)
     if "error" in answer:
         raise ConfigError(str(answer["error"]))
     print(json.dumps(answer) if output == "json" else "\n".join(lines(answer)))
@@ -78,7 +100,7 @@ def explain(
 
 
 def _split(context: click.Context, words: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    if not any(word.startswith("--") for word in words):
+    if not any(word.startswith("-") for word in words):
         return words, ()
     known = tuple(flag for parameter in context.command.params for flag in parameter.opts if flag.startswith("--"))
     return split_words(words, offline_registry(FIREWALL), known)
@@ -106,38 +128,65 @@ def _bare(word: str) -> str:
     return word[1:-1] if word.startswith("[") and word.endswith("]") else word
 
 
-def _answer_all(name: str, answers: Explain, *, at_once: int) -> int:
+def _answer_all(name: str, answers: Explain, most: Batch) -> int:
     """Answer each line of a file with a line; return the exit status."""
     status = 0
     with _opened(name) as file:
-        probes = (_probe(line) for line in iter(lambda: file.readline(PROBE_LENGTH_MAX), "") if line.strip())
-        while some := list(islice(probes, at_once)):
-            asked = [probe for probe in some if "error" not in probe]
-            found = iter(answers({"probes": asked})["answers"])
+        for some in _batches(map(_probe, _lines(file)), most):
+            asked = [msgspec.to_builtins(probe) for probe in some if isinstance(probe, Probe)]
+            found = iter(answers({"probes": asked})["answers"]) if asked else iter(())
             for probe in some:
-                answer = probe if "error" in probe else next(found)
+                answer = next(found) if isinstance(probe, Probe) else probe
                 status |= "error" in answer
                 print(json.dumps(answer))
     return status
 
 
-def _opened(name: str) -> IO[str]:
+def _opened(name: str) -> AbstractContextManager[IO[bytes]]:
     if name == "-":
-        return sys.stdin
+        return nullcontext(sys.stdin.buffer)
     try:
-        return Path(name).open(encoding="utf-8", errors="replace")
+        return Path(name).open("rb")
     except OSError as error:
         raise ConfigError(f"--probes {name}: {error.strerror}") from None
 
 
-def _probe(line: str) -> dict[str, object]:
+def _lines(file: IO[bytes]) -> Iterator[bytes]:
+    """Return the lines that are not empty; of one that is too long the first part, which is too long as well."""
     try:
-        probe = json.loads(line)
-    except (ValueError, RecursionError):
-        return {"error": f"{line.strip()[:100]!r} is no JSON"}
-    if not isinstance(probe, dict):
-        return {"error": f"{line.strip()[:100]!r} is no JSON object"}
-    return {key: value for key, value in probe.items() if key != "error"}
+        while line := file.readline(PROBE_LENGTH_MAX + 2):
+            rest = line
+            while rest and not rest.endswith(b"\n"):
+                rest = file.readline(PROBE_LENGTH_MAX)
+            if line.strip():
+                yield line.removesuffix(b"\n")
+    except OSError as error:  # a folder can be opened, and not be read
+        raise ConfigError(f"--probes {file.name}: {error.strerror}") from None
+
+
+def _probe(line: bytes) -> Probe | dict[str, object]:
+    """Return the question in a line, or the error in its place."""
+    start = repr(line[:100].decode(errors="replace").strip())
+    if len(line) > PROBE_LENGTH_MAX:
+        return {"error": f"{start} goes on for more than {PROBE_LENGTH_MAX} bytes: no probe is as long"}
+    try:
+        return msgspec.json.decode(line, type=Probe)
+    except (ValueError, RecursionError) as error:
+        return {"error": f"{start} is no probe: {error}"}
+
+
+def _batches(probes: Iterable[Probe | dict[str, object]], most: Batch) -> Iterator[list[Probe | dict[str, object]]]:
+    some: list[Probe | dict[str, object]] = []
+    size = 0
+    for probe in probes:
+        its = len(json.dumps(msgspec.to_builtins(probe)))
+        if some and (len(some) == most.probes or size + its > most.size):
+            yield some
+            some, size = [], 0
+        some.append(probe)
+        size += its + 2
+    if some:
+        yield some
 
 
 # -- who answers -------------------------------------------------------------------------------------------------------
@@ -145,10 +194,17 @@ def _probe(line: str) -> dict[str, object]:
 
 def _live(control_socket: str) -> Explain:
     def asked(question: Mapping[str, object]) -> Answer:
-        found: Answer = ask(control_socket, "explain", **{**question, "plugin": FIREWALL})
+        found: Answer = _ask(control_socket, "explain", **{**question, "plugin": FIREWALL})
         return found
 
     return asked
+
+
+def _ask(control_socket: str, command: str, **details: object) -> Any:
+    try:
+        return ask(control_socket, command, **details)
+    except PeerError as error:  # with the exit status of failures it would look like a denial
+        raise ConfigError(str(error)) from error
 
 
 def _offline(name: str, at: Moment | None, flags: tuple[str, ...]) -> Explain:

@@ -112,6 +112,8 @@ class Replay:
         self.registry = offline_registry(request.plan or "")
         self.catalogue = self.registry.catalogue()
         names, self.flags = split_words(request.words, self.registry, request.known)
+        if not names:
+            raise ConfigError("there is no SOURCE: name a journal's folder or file, or - for stdin")
         if self.flags and request.plan is None:
             raise ConfigError(f"{self.flags[0]} makes a difference only with --plan")
         if request.follow and len(names) > 1:
@@ -271,7 +273,7 @@ def _refuse_contradictions(request: Request) -> None:
 def split_words(
     words: Sequence[str], registry: Registry, known: Sequence[str]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the sources and the agent's flags among the words. ConfigError for a flag that nobody knows."""
+    """Return what is no flag among the words, and the agent's flags. ConfigError for a flag that nobody knows."""
     if not any(word.startswith("-") and word != "-" for word in words):
         return tuple(words), ()
     groups, _ = option_groups(registry.options())
@@ -282,7 +284,4 @@ def split_words(
         if name.startswith("--") and name[2:] not in rules.names and name != "--":
             raise ConfigError(pflag.unknown_flag(name, [*known, *(f"--{each}" for each in rules.names)]))
     parsed = pflag.parse(words, rules)
-    sources = tuple(word.text for word in parsed.words)
-    if not sources:
-        raise ConfigError("there is no SOURCE: name a journal's folder or file, or - for stdin")
-    return sources, tuple(f"--{given.name}={given.text}" for given in parsed.given)
+    return tuple(word.text for word in parsed.words), tuple(f"--{given.name}={given.text}" for given in parsed.given)

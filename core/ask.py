@@ -6,6 +6,7 @@ from typing import Any
 
 from kube_router.events.errors import PeerError
 
+REQUEST_MAX = 65536  # bytes of a question, the command and the line's end included
 ANSWER_S = 10.0
 ANSWER_BYTES_MAX = 64 << 20
 CHUNK = 1 << 16

@@ -12,11 +12,11 @@ import anyio
 import msgspec
 from anyio.abc import SocketStream
 
+from kube_router.core.ask import REQUEST_MAX
 from kube_router.events.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
-REQUEST_MAX = 65536
 REQUEST_S = 5
 Command = Callable[[Mapping[str, object]], object]
 

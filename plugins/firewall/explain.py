@@ -21,6 +21,8 @@ from kube_router.plugins.firewall.world import Party, Side, World
 PROTOCOLS = ("TCP", "UDP", "SCTP", "ICMP")
 PORT_MAX = 65535
 QUOTED_MAX = 100
+SERVICES_NAMED = 3
+NO_COMMON_FAMILY = "the two ends have no address family in common"
 Answer = dict[str, object]
 
 
@@ -43,17 +45,15 @@ class Explainer:
             return {"error": str(error)}
 
     def _answer(self, question: Mapping[str, object]) -> Answer:
-        protocol = str(question.get("protocol") or "TCP").upper()
-        if protocol not in PROTOCOLS:
-            raise Unanswerable(f"protocol {_quoted(question['protocol'])} is none of {', '.join(PROTOCOLS)}")
+        protocol = _protocol(question.get("protocol"))
         source, destination = _text(question, "src"), _text(question, "dst")
         port = _port(question.get("port"), protocol)
         sources = self._parties(source)
         if frontend := self._frontend(destination, port, protocol):
             return self._through(sources, frontend, destination, protocol)
-        if destination.startswith("svc/"):
-            raise Unanswerable(f"Service {destination.removeprefix('svc/')} has no port {port}/{protocol}")
-        return self._direct(sources, self._parties(destination), port, protocol)
+        ends = self._parties(destination)
+        number = self._number(port, destination, protocol) if isinstance(port, str) else port
+        return self._direct(sources, ends, number, protocol)
 
     # -- names ---------------------------------------------------------------------------------------------------------
 
@@ -61,18 +61,30 @@ class Explainer:
         """Return the ends that a name stands for, one for each of its addresses."""
         if _is_address(name):
             return [self._world.party(str(ip_address(name)))]
-        key = name if "/" in name else f"default/{name}"
-        pod = self._world.pod(key)
-        if pod is None:
-            raise Unanswerable(f"there is no Pod {_quoted(key)}, and it is no address")
+        pod = self._pod(name)
         if pod.host_network:
             return [Party(address) for address in pod.ips or self._addresses_of_node(pod)]
         if pod.phase in ("Succeeded", "Failed"):
-            raise Unanswerable(f"Pod {key} has finished ({pod.phase}): its address may be another's by now")
+            raise Unanswerable(f"Pod {pod.key} has finished ({pod.phase}): its address may be another's by now")
         if not pod.ips:
-            raise Unanswerable(f"Pod {key} has no address yet")
-        others = {ip: [each for each in self._world.party(ip).pods if each.key != key] for ip in pod.ips}
-        return [Party(ip, (pod, *others[ip])) for ip in pod.ips]
+            raise Unanswerable(f"Pod {pod.key} has no address yet")
+        return [self._party(pod, ip) for ip in dict.fromkeys(pod.ips)]
+
+    def _pod(self, name: str) -> Pod:
+        key = name if "/" in name else f"default/{name}"
+        pod = self._world.pod(key)
+        if pod is None:
+            hint = "; a Service is asked for as DST, svc/NAMESPACE/NAME" if name.startswith("svc/") else ""
+            raise Unanswerable(f"there is no Pod {_quoted(key)}, and it is no address{hint}")
+        return pod
+
+    def _party(self, pod: Pod, ip: str) -> Party:
+        """Return a pod at its address. Of several on its node that claim it the node knows only the first."""
+        pods = self._world.party(ip).pods
+        first = next(each for each in pods if each.node_name == pod.node_name)
+        if first.key != pod.key:
+            raise Unanswerable(f"Pod {pod.key} has lost its address {ip} to Pod {first.key}")
+        return Party(ip, (pod, *(each for each in pods if each.key != pod.key)))
 
     def _addresses_of_node(self, pod: Pod) -> list[str]:
         node = self._world.node(pod.node_name)
@@ -81,37 +93,53 @@ class Explainer:
             raise Unanswerable(f"Pod {pod.key} is on the host's network, and its node's addresses are not known")
         return addresses
 
+    def _number(self, port: str, name: str, protocol: str) -> int:
+        """Return a port's number: a name is the destination pod's own."""
+        pod = self._world.party(str(ip_address(name))).pod if _is_address(name) else self._pod(name)
+        if pod is None:
+            raise Unanswerable(f"port {_quoted(port)} is a name, and {name} is no pod that could have it")
+        for each in pod.ports:
+            if (each.name, each.protocol) == (port, protocol):
+                return each.port
+        raise Unanswerable(f"Pod {pod.key} has no port named {_quoted(port)} for {protocol}")
+
     def _frontend(self, name: str, port: int | str | None, protocol: str) -> Frontend | None:
-        """Return the Service port that is meant, None where no Service is."""
-        if name.startswith("svc/"):
+        """Return the Service port that is meant, None where no Service is: ICMP is never sent on to endpoints."""
+        if name.startswith("svc/") and name.count("/") == 2:
             service = self._view.get(Service, name.removeprefix("svc/"))
             if service is None:
                 raise Unanswerable(f"there is no Service {_quoted(name.removeprefix('svc/'))}")
-            ports = [each for each in service.ports if port in (each.port, each.name) and each.protocol == protocol]
-            return Frontend(service, ports[0]) if ports else None
-        if not _is_address(name) or port is None:
+            if found := self._services.port_of([service], port, protocol):
+                return found
+            raise Unanswerable(f"Service {service.key} has no port {_port_text(port)}{protocol}")
+        if port is None or not _is_address(name):
             return None
         address = str(ip_address(name))
-        found = self._services.frontend(address, port, protocol) if isinstance(port, int) else None
-        if found is None and (services := self._services.at(address)):
-            keys = ", ".join(service.key for service in services)
-            raise Unanswerable(f"{address} is the address of Service {keys}, which has no port {port}/{protocol}")
+        services = self._services.at(address)
+        found = self._services.port_of(services, port, protocol) or self._services.at_node(address, port, protocol)
+        if found is None and services and not self._world.node_of(address):
+            keys = ", ".join(service.key for service in services[:SERVICES_NAMED])
+            raise Unanswerable(
+                f"{address} is the address of Service {keys}, which has no port {_port_text(port)}{protocol}"
+            )
         return found
 
     # -- verdicts ------------------------------------------------------------------------------------------------------
 
     def _through(self, sources: list[Party], frontend: Frontend, name: str, protocol: str) -> Answer:
         """Return the answer for a Service: that of all its endpoints."""
-        family = ("IPv6" if ":" in name else "IPv4") if _is_address(name) else ""
-        backends = self._services.backends(frontend, family)
+        families = (_family(name),) if _is_address(name) else ("IPv4", "IPv6")
+        common = [source for source in sources if _family(source.address) in families]
+        backends = [backend for family in families for backend in self._services.backends(frontend, family)]
+        reached = [each for each in backends if any(_family(each.address) == _family(end.address) for end in common)]
+        if not common or (backends and not reached):
+            raise Unanswerable(NO_COMMON_FAMILY)
         answers = [
-            self._direct(sources, [self._world.party(backend.address)], backend.port, protocol)
-            for backend in backends
-            if any((":" in source.address) == (":" in backend.address) for source in sources)
+            self._direct(common, [self._world.party(backend.address)], backend.port, protocol) for backend in reached
         ]
         answer: Answer = {
             "allowed": bool(answers) and all(bool(each["allowed"]) for each in answers),
-            "source": str(sources[0]),
+            "source": answers[0]["source"] if answers else str(common[0]),
             "service": frontend.service.key,
             "port": frontend.port.port,
             "protocol": protocol,
@@ -122,23 +150,22 @@ class Explainer:
         return answer
 
     def _direct(
-        self, sources: Iterable[Party], destinations: Iterable[Party], port: int | str | None, protocol: str
+        self, sources: Iterable[Party], destinations: Iterable[Party], port: int | None, protocol: str
     ) -> Answer:
         pairs = [
             (source, destination)
             for destination in destinations
             for source in sources
-            if (":" in source.address) == (":" in destination.address)
+            if _family(source.address) == _family(destination.address)
         ]
         if not pairs:
-            raise Unanswerable("the two ends have no address family in common")
+            raise Unanswerable(NO_COMMON_FAMILY)
         judged = []
         for source, destination in pairs:
-            number = _number(port, destination, protocol)
-            verdict = evaluate(self._world, source, destination, number, protocol, self._settings)
-            judged.append((source, destination, number, verdict))
-        source, destination, number, verdict = min(judged, key=lambda each: each[3].allowed)
-        return self._document(source, destination, number, protocol, verdict)
+            verdict = evaluate(self._world, source, destination, port, protocol, self._settings)
+            judged.append((source, destination, verdict))
+        source, destination, verdict = min(judged, key=lambda each: each[2].allowed)
+        return self._document(source, destination, port, protocol, verdict)
 
     def _document(self, source: Party, destination: Party, port: int | None, protocol: str, verdict: Verdict) -> Answer:
         return {
@@ -236,6 +263,14 @@ def _text(question: Mapping[str, object], name: str) -> str:
     return value.strip()
 
 
+def _protocol(value: object) -> str:
+    if value is None or value == "":
+        return "TCP"
+    if isinstance(value, str) and value.upper() in PROTOCOLS:
+        return value.upper()
+    raise Unanswerable(f"protocol {_quoted(value)} is none of {', '.join(PROTOCOLS)}")
+
+
 def _port(value: object, protocol: str) -> int | str | None:
     if protocol == "ICMP":
         return None
@@ -248,16 +283,12 @@ def _port(value: object, protocol: str) -> int | str | None:
     raise Unanswerable(f"port {_quoted(value)} is neither a number from 1 to {PORT_MAX} nor a name")
 
 
-def _number(port: int | str | None, destination: Party, protocol: str) -> int | None:
-    """Return a port's number: a name is the destination pod's own."""
-    if not isinstance(port, str):
-        return port
-    if destination.pod is None:
-        raise Unanswerable(f"port {_quoted(port)} is a name, and {destination.address} is no pod that could have it")
-    for each in destination.pod.ports:
-        if (each.name, each.protocol) == (port, protocol):
-            return each.port
-    raise Unanswerable(f"Pod {destination.pod.key} has no port named {_quoted(port)} for {protocol}")
+def _port_text(port: int | str | None) -> str:
+    return "" if port is None else f"{port if isinstance(port, int) else _quoted(port)}/"
+
+
+def _family(address: str) -> str:
+    return "IPv6" if ":" in address else "IPv4"
 
 
 def _is_address(text: str) -> bool:

@@ -34,23 +34,29 @@ class Services:
         """Return the Services that have an address as their own."""
         return self._by_address.get(address, [])
 
-    def frontend(self, address: str, port: int, protocol: str) -> Frontend | None:
-        """Return what is reached at an address and port, None where no Service is."""
-        for service in self.at(address):
+    def port_of(self, services: Iterable[Service], port: int | str | None, protocol: str) -> Frontend | None:
+        """Return the first port of some Services that has a number or a name, None where none has."""
+        for service in services:
             for each in service.ports:
-                if (each.port, each.protocol) == (port, protocol):
+                if each.protocol == protocol and (each.port == port if isinstance(port, int) else each.name == port):
                     return Frontend(service, each)
-        return self._by_node_port.get((port, protocol)) if address in self._node_addresses else None
+        return None
+
+    def at_node(self, address: str, port: int | str, protocol: str) -> Frontend | None:
+        """Return the Service that has a node's port, None where the address is no node's."""
+        if address not in self._node_addresses or isinstance(port, str):
+            return None
+        return self._by_node_port.get((port, protocol))
 
     def backends(self, frontend: Frontend, family: str) -> list[Backend]:
-        """Return the endpoints that a connection may be sent to, in order; ``family`` is IPv4, IPv6 or "" for both.
+        """Return the endpoints of a family that a connection may be sent to, in order.
 
         They are the ready ones; where none is, those that are terminating and still serving.
         """
         found = [
             (endpoint, Backend(endpoint.addresses[0], port))
             for piece, port in self._slices(frontend)
-            if family in ("", piece.address_type)
+            if piece.address_type == family
             for endpoint in piece.endpoints
             if endpoint.addresses
         ]
