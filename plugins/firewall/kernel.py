@@ -36,9 +36,12 @@ class Seen:
 
 
 class Kernel:
-    """What the firewall may do to the kernel. ``committed`` is told the generation of each commit of ours."""
+    """What the firewall may do to the kernel.
 
-    def __init__(self, *, committed: Callable[[int], None] = lambda generation: None) -> None:
+    ``committed`` is told, after each commit of ours, the first and the last generation that it may have been.
+    """
+
+    def __init__(self, *, committed: Callable[[int, int], None] = lambda first, last: None) -> None:
         self._nft = Nft()
         self._committed = committed
         # Kept open: closing such a socket waits for what the last commit left to be destroyed, some 10 ms.
@@ -89,15 +92,14 @@ class Kernel:
         self._nft.run(render.delete_table())
 
     def _commit(self, digest: int, write: Callable[[str], str]) -> None:
-        """Run a transaction stamped with its own generation; one that somebody else took meanwhile leaves it stale."""
+        """Run a transaction stamped with its own generation; one that somebody else took meanwhile leaves it stale.
+
+        A stale stamp costs the next start a look at the table.
+        """
         link = self._netlink()
         generation = _generation(link) + 1
         self._nft.run(write(render.stamp_text(generation, digest)))
-        now = _generation(link)
-        if now == generation:
-            self._committed(generation)
-        else:
-            logger.info("commits_crossed ours=%d now=%d", generation, now)
+        self._committed(generation, _generation(link))
 
     def _netlink(self) -> Netlink:
         if self._link is None:

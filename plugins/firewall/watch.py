@@ -1,12 +1,13 @@
 """Notice when somebody else changes our table (I/O).
 
-nftables tells of every commit: what it changed, then its generation. Commits that crossed each other are nobody's for
-sure and count as somebody else's. While a transaction of ours is under way, what comes is kept and judged when its own
-generation is known.
+nftables tells of every commit: what it changed, then its generation. While a transaction of ours is under way, what
+comes is kept, and judged when it is known between which generations ours was. Others may have committed meanwhile (the
+proxy does, to its own table), but of those commits exactly one has touched our table, or somebody else has too.
 """
 
 import logging
 from collections.abc import Callable
+from typing import Protocol
 
 from kube_router.core.monitor import OVERRUN, Monitor, Notification
 from kube_router.core.netlink import NETLINK_NETFILTER
@@ -18,39 +19,45 @@ NFNLGRP_NFTABLES = 7
 LOST = -1  # stands for the generations of commits of which the notifications were lost
 
 
+class Pending(Protocol):
+    """What of a Monitor is asked at the end of our writes."""
+
+    def pending(self) -> list[Notification]: ...
+
+
 class Watch:
     """Knows the generations of our own commits from ``committed``, between ``begin`` and ``end`` of our writes."""
 
     def __init__(self) -> None:
-        self._monitor: Monitor | None = None
+        self.monitor: Pending | None = None  # what tells, while ``run`` runs
         self._touched = False  # by the commit that is being told
         self._suspects: list[int] = []  # generations of commits that touched our table
-        self._own: set[int] = set()
+        self._own: list[tuple[int, int]] = []
         self._writing = False
 
     async def run(self, changed: Callable[[], None]) -> None:
         """Call ``changed`` whenever somebody else has changed our table, until cancelled. Raises KernelError."""
         with Monitor(NETLINK_NETFILTER, (NFNLGRP_NFTABLES,)) as monitor:
-            self._monitor = monitor
+            self.monitor = monitor
             try:
                 while True:
                     self._take(await monitor.wait())
                     if not self._writing and self.foreign():
                         changed()
             finally:
-                self._monitor = None
+                self.monitor = None
 
     def begin(self) -> None:
         """Our own writes begin."""
         self._writing = True
 
-    def committed(self, generation: int) -> None:
-        """A commit of ours had this generation. Called in the worker thread, between ``begin`` and ``end``."""
-        self._own.add(generation)
+    def committed(self, first: int, last: int) -> None:
+        """One commit of ours was between these generations. Called in the worker thread, before ``end``."""
+        self._own.append((first, last))
 
     def end(self) -> bool:
         """Our own writes are done; return whether somebody else's were among them."""
-        while self._monitor is not None and (found := self._monitor.pending()):
+        while self.monitor is not None and (found := self.monitor.pending()):
             self._take(found)
         self._writing = False
         foreign = self.foreign()
@@ -59,8 +66,11 @@ class Watch:
 
     def foreign(self) -> bool:
         """Return whether somebody else has changed our table since the last call."""
-        suspects, self._suspects = self._suspects, []
-        foreign = [generation for generation in suspects if generation not in self._own]
+        foreign, self._suspects = self._suspects, []
+        for first, last in self._own:
+            inside = [generation for generation in foreign if first <= generation <= last]
+            if len(inside) == 1:
+                foreign.remove(inside[0])
         if foreign:
             logger.warning("table_changed by='somebody else' generation=%d now='written anew'", foreign[0])
         return bool(foreign)
