@@ -50,6 +50,15 @@ def service(name: str, **more: object) -> Json:
     return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec}
 
 
+POLICY: Json = {
+    "apiVersion": "networking.k8s.io/v1",
+    "kind": "NetworkPolicy",
+    "metadata": {"name": "shop"},
+    "spec": {
+        "podSelector": {"matchLabels": {"app": "shop"}},
+        "ingress": [{"from": [{"podSelector": {"matchLabels": {"app": "web"}}}], "ports": [{"port": "http"}]}],
+    },
+}
 OBJECTS = [deployment("web", 3), service("web"), deployment("shop", 3), service("shop", type="NodePort")]
 
 
@@ -87,10 +96,11 @@ def play(folder: Path) -> None:
     plan = cluster.new_lab(NAME, nodes=3)
     lab = cluster.Cluster.up(plan, OBJECTS, agents=False)
     try:
-        tell(step="an agent on each node: manifests → journal → IPVS")
+        tell(step="an agent on each node: manifests → journal → IPVS and nftables")
         lab.start_agents()
         _balance(lab)
         _remove_a_backend(lab)
+        _close_by_policy(lab)
         _reboot_without_api(lab)
         journal = lab.agent("node-1").journal
         lab.agent("node-1").stop()
@@ -134,6 +144,20 @@ def _hold(where: probe.Target, name: str) -> socket.socket:
             return connection
         connection.close()
     raise KernelError(f"{name} did not answer one of {CONNECTIONS_MAX} connections to {where}")
+
+
+def _close_by_policy(lab: cluster.Cluster) -> None:
+    shop, node_port = ("shop-1", "shop-2", "shop-3"), "node-2:30080"
+    tell(step="a NetworkPolicy lets only the web pods reach the shop")
+    lab.apply([POLICY])
+    took = settle(lambda: bool(lab.probe("outside", node_port).errors))
+    counts = lab.probe("outside", node_port, count=3)
+    what = f"NodePort {node_port}, from outside, {took:.1f} s later"
+    check(what, expected="refused 3", seen=spread(counts.answers | counts.errors), ok=counts.errors == {"refused": 3})
+    check_spread("the shop's Service, from a web pod", lab.probe("web-1", "shop:80/http", count=QUESTIONS), shop)
+    lab.delete("NetworkPolicy", "shop")
+    settle(lambda: not lab.probe("outside", node_port, count=3).errors)
+    check_spread("without the policy, from outside", lab.probe("outside", node_port, count=QUESTIONS), shop)
 
 
 def _reboot_without_api(lab: cluster.Cluster) -> None:
