@@ -356,7 +356,8 @@ def telling_ports(world: World) -> Mapping[str, Sequence[int]]:
         rules = (*obj.ingress, *obj.egress) if isinstance(obj, NetworkPolicy) else ()
         for port in (port for rule in rules for port in rule.ports if port.protocol in PROTOCOLS):
             if isinstance(port.port, str):
-                found[port.protocol] |= numbers.get(port.port, set())
+                for numbered in found.values():  # one name may be of several protocols
+                    numbered |= numbers.get(port.port, set())
             elif port.port is not None:
                 last = port.end_port or port.port
                 found[port.protocol] |= {port.port - 1, port.port, last, last + 1}
