@@ -184,3 +184,20 @@ def test_a_block_reaches_pods_by_their_addresses(lab: Policed) -> None:
     lab.enforce(OUT % "{to: [{ipBlock: {cidr: 10.244.2.0/24}}]}, {to: [{ipBlock: {cidr: 'fd00:10:244:1::/64'}}]}")
     expect(lab, "80/tcp", ". . x . x", families=(4,))  # those of node-2
     expect(lab, "80/tcp", ". x . x .", families=(6,))  # those of node-1
+
+
+@pytest.mark.parametrize(
+    ("peers", "outcome"),
+    [
+        ("{namespaceSelector: {}}", REFUSED),
+        ("{namespaceSelector: {}, podSelector: {matchLabels: {app: host}}}", REFUSED),
+        ("{ipBlock: {cidr: 172.30.0.0/24}}, {ipBlock: {cidr: 'fd30::/64'}}", REACHED),
+    ],
+)
+def test_a_node_is_reached_by_its_address_and_by_no_selector(lab: Policed, peers: str, outcome: str) -> None:
+    """By a pod of its own and by one of another node; y/host serves there, on the host's network."""
+    lab.enforce(f"x/out: {{podSelector: {{}}, policyTypes: [Egress], egress: [{{to: [{peers}]}}]}}")
+    for source in ("x/a", "x/b"):
+        namespace = lab.lab.machines.namespace_of(source)
+        for family in (4, 6):
+            assert reach(namespace, [Target(lab.reach.address("node-1", family), 80, "tcp")]) == [outcome]
