@@ -341,3 +341,24 @@ async def test_a_stop_lets_the_reconcile_under_way_finish_and_starts_no_other() 
         runner.stop()
     assert anyio.current_time() == pytest.approx(3, abs=0.1)
     assert runner.reconciles == 1
+
+
+async def test_what_a_plugin_says_of_itself_is_in_the_status_as_words() -> None:
+    runner = Rig().runner()
+    assert runner.status()["says"] == {}
+    vars(runner.plugin)["status"] = lambda: {"lamps": 3, "mood": None}
+    assert runner.status()["says"] == {"lamps": "3", "mood": "None"}
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (lambda: dict[str, str]()["lamps"], "KeyError: 'lamps'"),
+        (lambda: None, "AttributeError: 'NoneType' object has no attribute 'items'"),
+        (lambda lamps: {}, "TypeError: <lambda>() missing 1 required positional argument: 'lamps'"),
+    ],
+)
+async def test_a_plugin_that_cannot_say_how_it_is_hides_nothing_else(status: Callable[..., Any], said: str) -> None:
+    runner = Rig().runner()
+    vars(runner.plugin)["status"] = status
+    assert (runner.status()["says"], runner.status()["name"]) == ({"status": said}, "recorder")
