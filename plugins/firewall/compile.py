@@ -21,7 +21,6 @@ from kube_router.plugins.firewall.terms import Terms, terms_of
 from kube_router.plugins.firewall.validity import faults_of
 
 COMMENT_LENGTH_MAX = 120  # of 127 bytes that nft takes
-NAME_LENGTH_MAX = 40  # of a namespace's or a policy's name in a comment
 PORTS_KEY = "inet_proto . inet_service"
 _END = {"ingress": "saddr", "egress": "daddr"}
 
