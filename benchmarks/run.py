@@ -1,4 +1,4 @@
-"""Run all benchmarks and print one table of what they found, in Markdown: ``make bench``, about ten minutes.
+"""Run all benchmarks and print one table of what they found, in Markdown: ``make bench``, about twenty minutes.
 
     python -m benchmarks.run [NAME...] [--list] [--output FILE]
 
@@ -10,6 +10,7 @@ failure; a benchmark that breaks is one, and the others still run. What cannot r
 import argparse
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from harness import binaries
-from harness.machine import why_no_vm
+from harness.machine import why_no_namespaces, why_no_vm
 
 from benchmarks import figures
 from kube_router import __version__
@@ -27,11 +28,16 @@ from kube_router.lab import machine, vm
 
 ROOT = Path(__file__).parents[1]
 S_MAX = 1800
+CLASSIC = ("iptables-legacy-restore", "iptables-nft-restore", "ipset", "nft")
 
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """A module of this folder. ``needs``: "" nothing, "ip_vs" a kernel with it, "plane" the VM and a control plane."""
+    """A module of this folder.
+
+    ``needs``: "" nothing, "classic" root, and what kube-router's classic layout is made with, "api" root and a
+    control plane, "ip_vs" a kernel with it, "plane" the VM and a control plane.
+    """
 
     name: str
     needs: str = ""
@@ -43,6 +49,9 @@ ALL = (
     Benchmark("list_decode"),
     Benchmark("agent_memory"),
     Benchmark("latency"),
+    Benchmark("firewall_packets", needs="classic"),
+    Benchmark("firewall_programming", needs="classic"),
+    Benchmark("firewall_latency", needs="api"),
     Benchmark("ipvs_table", needs="ip_vs"),
     Benchmark("agent_vm", needs="plane"),
 )
@@ -52,7 +61,17 @@ def why_not(benchmark: Benchmark) -> str:
     """Return why a benchmark cannot run here, "" if it can."""
     if benchmark.needs == "plane":
         return why_no_vm() or binaries.why_none()
+    if benchmark.needs == "api":
+        return why_no_namespaces() or binaries.why_none()
+    if benchmark.needs == "classic":
+        return why_no_namespaces() or why_no_classic()
     return "" if benchmark.needs == "" or machine.have_ip_vs() else why_no_vm()
+
+
+def why_no_classic() -> str:
+    """Return which programs are missing that kube-router uses, "" if none is."""
+    missing = [program for program in CLASSIC if not shutil.which(program)]
+    return f"there is no {', '.join(missing)}: apt-get install iptables ipset nftables" if missing else ""
 
 
 def run(benchmark: Benchmark, file: Path) -> bool:
@@ -86,7 +105,7 @@ def main() -> int:
     chosen = [it for it in ALL if not options.names or it.name in options.names]
     if options.list:
         for benchmark in chosen:
-            print(f"{benchmark.name:<16} {why_not(benchmark) or 'can run here'}")
+            print(f"{benchmark.name:<21} {why_not(benchmark) or 'can run here'}")
         return 0
     parts, broken = [conditions()], []
     with tempfile.TemporaryDirectory(prefix="kr-figures-") as folder:

@@ -28,7 +28,13 @@ class Agent:
         self.socket = folder / "kr.sock"
         path = os.pathsep.join([str(site), str(root)])
         argv = [sys.executable, "-m", "kube_router.cli", "run", f"--master={url}", "--hostname-override=node-1"]
-        argv += ["--run-proxy=false", "--run-firewall=false", "--run-shadow", "--health-port=0", f"--journal-dir={folder / 'journal'}"]
+        argv += [
+            "--run-proxy=false",
+            "--run-firewall=false",
+            "--run-shadow",
+            "--health-port=0",
+            f"--journal-dir={folder / 'journal'}",
+        ]
         with (folder / "agent.log").open("ab") as log:
             self._began = time.monotonic()
             self._process = subprocess.Popen(

@@ -19,7 +19,17 @@ def bench(*arguments: str) -> str:
 
 def test_each_benchmark_says_whether_it_can_run_here() -> None:
     names = [line.split()[0] for line in bench("benchmarks.run", "--list").splitlines()]
-    assert names == ["journal_rates", "list_decode", "agent_memory", "latency", "ipvs_table", "agent_vm"]
+    assert names == [
+        "journal_rates",
+        "list_decode",
+        "agent_memory",
+        "latency",
+        "firewall_packets",
+        "firewall_programming",
+        "firewall_latency",
+        "ipvs_table",
+        "agent_vm",
+    ]
     assert all((ROOT / "benchmarks" / f"{name}.py").exists() for name in names)
 
 
