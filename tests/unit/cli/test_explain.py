@@ -186,10 +186,10 @@ def test_probes_are_answered_line_by_line_and_a_bad_one_is_told_in_its_place(man
     assert done.status == 1
     assert [answer.get("allowed") for answer in answers] == [True, None, None, False, None, None]
     assert [answer["error"] for answer in answers if "error" in answer] == [
-        "'not json' is no JSON",
-        "'[1]' is no JSON object",
+        "'not json' is no probe: JSON is malformed: invalid character (byte 4)",
+        "'[1]' is no probe: Expected `object`, got `array`",
         "port 0 is neither a number from 1 to 65535 nor a name",
-        "src is missing: a pod as namespace/name, or an address",
+        """'{"dst": "prod/db", "port": 1}' is no probe: Object missing required field `src`""",
     ]
     assert (
         kr(
