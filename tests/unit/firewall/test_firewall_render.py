@@ -86,6 +86,17 @@ SHOP = (
             PolicyRule(peers=(PolicyPeer(ip_block=IPBlock(cidr="10.8.0.0/16")),)),
         ),
     ),
+    pod("busy-1", "10.1.1.5", app="busy"),
+    *(
+        NetworkPolicy(
+            namespace="shop",
+            name=f"busy-{port}",
+            pod_selector=Selector(match_labels={"app": "busy"}),
+            ingress=(PolicyRule(ports=(PolicyPort(port=port),)),),
+        )
+        for port in (1, 2, 3, 4)
+    ),
+    pod("free-1", "10.1.1.6", app="free"),
     NetworkPolicy(namespace="shop", name="shut", pod_selector=Selector(match_labels={"app": "job"})),
 )
 CASES: dict[str, tuple[Cluster, tuple[Object, ...]]] = {
