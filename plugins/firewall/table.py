@@ -3,7 +3,7 @@
 While we know exactly what the kernel holds (``_actual``) a change is an edit. After a start or an error it is not
 known: then the stamp is looked at, and the table read where the stamp does not say it all. What is ours to the last
 rule is adopted, and edited where it is not what is wanted; anything else is replaced, and so is what somebody else has
-changed.
+changed or taken the stamp from: an edit of it might be refused for ever.
 
 An edit is preferred since a replacement, though one transaction, is not seen by a packet as one: one that entered the
 old table's chains before the commit finds the old table's sets empty after it, and is denied.
@@ -99,7 +99,7 @@ class Table:
         if seen.is_untouched(expected.digest):
             return self._actual or wanted.copy()
         found = self._kernel.read()
-        if found is None or (seen.stamp is not None and found.digest != seen.stamp.digest):
+        if found is None or seen.stamp is None or found.digest != seen.stamp.digest:
             logger.warning("table_differs now='written anew'")
             return None
         return found

@@ -26,6 +26,7 @@ from kube_router.plugins.firewall.kernel import Kernel, Seen, counters
 from kube_router.plugins.firewall.model import Ruleset
 from kube_router.plugins.firewall.nfgen import Count, Stamp
 from kube_router.plugins.firewall.plan import Edit, everything, plan
+from kube_router.plugins.firewall.table import Table
 from kube_router.plugins.firewall.watch import NFNLGRP_NFTABLES, Watch
 
 pytestmark = pytest.mark.root
@@ -264,6 +265,28 @@ def test_what_the_kernel_tells_of_commits_shows_whose_they_were(make: Make) -> N
         assert foreign(lambda: kernel.replace(FULL), theirs)
         assert foreign(functools.partial(sh, f"nft delete table {TABLE}"))
         assert foreign(functools.partial(sh, f"nft add table {TABLE}"))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        f"delete set {TABLE} stamp",
+        f"flush set {TABLE} stamp; add chain {TABLE} a; add chain {TABLE} b; add rule {TABLE} b jump a",
+        f'flush set {TABLE} stamp; add element {TABLE} known6 {{ fd00::77 comment "a, b" }}',
+        f"add rule {TABLE} ingress accept",
+        f"delete table {TABLE}",
+    ],
+)
+@isolated
+def test_whatever_somebody_did_while_nobody_looked_the_next_start_puts_right(command: str) -> None:
+    Kernel().replace(BARE)
+    sh(f"nft '{command}'")
+    kernel = Kernel()
+    started = Table(kernel)
+    for wanted in (BARE, FULL):
+        started.bring(wanted.copy(), None, in_sync=True)
+        assert kernel.read() == wanted
+        assert kernel.observe().is_untouched(wanted.digest)
 
 
 # -- counters ----------------------------------------------------------------------------------------------------------

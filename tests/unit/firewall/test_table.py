@@ -136,11 +136,11 @@ def test_a_table_that_is_not_what_its_stamp_says_is_replaced(caplog: pytest.LogC
     assert caplog.messages == ["table_differs now='written anew'"]
 
 
-def test_a_table_without_a_stamp_is_ours_if_it_holds_nothing_else() -> None:
+def test_a_table_without_a_stamp_is_replaced_whatever_it_holds() -> None:
     kernel = Memory(table())
     kernel.stamp = None
-    assert anew(kernel, table("10.0.0.2")) == Outcome({"element added": 1, "element removed": 1})
-    assert kernel.taken() == ["observe", "read", "edit changed"]
+    assert anew(kernel, table()) == WRITTEN
+    assert kernel.taken() == ["observe", "read", "replace"]
 
 
 def test_where_a_name_stands_for_something_else_the_table_is_replaced() -> None:
