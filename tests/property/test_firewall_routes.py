@@ -7,8 +7,9 @@ from harness.firewalling import EVERYTHING, folded, from_scratch, view_of
 from hypothesis import given
 from hypothesis import settings as config
 from hypothesis import strategies as st
-from policies import NOBODY, random_clusters, random_walks
+from policies import NOBODY, random_clusters
 from strategies import Batches, World, batches_through, records, routes, steps_between
+from walks import random_walks
 
 from kube_router.core.state import State
 from kube_router.core.view import Dirty
