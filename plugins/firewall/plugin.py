@@ -15,6 +15,7 @@ from anyio.lowlevel import checkpoint
 
 from kube_router.core.api import ClusterView, Context, Dirty, Line, Option, Plugin, Receipt, hookimpl
 from kube_router.core.bridge import prepare_bridge
+from kube_router.events.errors import KernelError
 from kube_router.events.model import Namespace, NetworkPolicy, Node, Object, Pod
 from kube_router.plugins.firewall import takeover
 from kube_router.plugins.firewall.blame import lines
@@ -35,6 +36,7 @@ from kube_router.plugins.firewall.watch import Watch
 logger = logging.getLogger(__name__)
 
 OBJECTS_AT_ONCE = 200
+PASSES_MAX = 5  # what all rules depend on may change while everything is taken in
 
 
 @hookimpl
@@ -146,7 +148,7 @@ class Firewall:
             self._cluster.take(view, dirty.refs)
             if not self._cluster.stale:
                 return False
-        while True:
+        for _ in range(PASSES_MAX):
             cluster = self._empty()
             cluster.begin(view)
             refs = all_refs(view)
@@ -156,6 +158,7 @@ class Firewall:
             if not cluster.stale:
                 self._cluster = cluster
                 return True
+        raise KernelError(f"the node's addresses changed {PASSES_MAX} times while its policies were taken in")
 
     def _pod_at(self, address: str) -> str:
         return self._cluster.population.at(address)

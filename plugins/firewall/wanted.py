@@ -91,10 +91,10 @@ class Cluster:
         """Take in all that is dirty, everything where that is needed."""
         if not dirty.everything:
             self.take(view, dirty.refs)
-        while dirty.everything or self.stale:
+        if dirty.everything or self.stale:
             self.begin(view)
             self.take(view, all_refs(view))
-            dirty = Dirty()
+            assert not self.stale, "the view says something else when it is asked twice"
 
     def begin(self, view: ClusterView) -> None:
         """Forget everything and look at what all rules depend on; ``all_refs`` is to be taken in next."""
