@@ -31,7 +31,7 @@ from kube_router.plugins.firewall.options import OPTIONS
 from kube_router.plugins.firewall.strict import judge_of
 from kube_router.plugins.firewall.table import Outcome, Table
 from kube_router.plugins.firewall.wanted import Cluster, all_refs
-from kube_router.plugins.firewall.watch import Watch
+from kube_router.plugins.firewall.watch import Doubt, Watch
 
 logger = logging.getLogger(__name__)
 
@@ -78,8 +78,8 @@ class Firewall:
             with self._metrics.sync_time.time():
                 return await self._reconcile(view, dirty)
         finally:
-            if self._watch.end():
-                self._disturbed()
+            if doubt := self._watch.end():
+                self._disturbed(doubt)
 
     async def _reconcile(self, view: ClusterView, dirty: Dirty) -> Receipt:
         anew = await self._update(view, dirty)
@@ -169,9 +169,12 @@ class Firewall:
     def _judge(self, view: ClusterView) -> Judge:
         return judge_of(view, self._settings)
 
-    def _disturbed(self) -> None:
-        self._metrics.repairs.inc()
-        self._table.distrust()
+    def _disturbed(self, doubt: Doubt) -> None:
+        if doubt == "foreign":
+            self._metrics.repairs.inc()
+            self._table.distrust()
+        else:
+            self._table.doubt()
         self._changed()
 
     def _export(self) -> None:

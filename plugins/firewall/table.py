@@ -3,7 +3,7 @@
 While we know exactly what the kernel holds (``_actual``) a change is an edit. After a start or an error it is not
 known: then the stamp is looked at, and the table read where the stamp does not say it all. What is ours to the last
 rule is adopted, and edited where it is not what is wanted; anything else is replaced, and so is what somebody else has
-changed or taken the stamp from: an edit of it might be refused for ever.
+changed or taken the stamp from: an edit of it might be refused for ever. What somebody may have changed is read.
 
 An edit is preferred since a replacement, though one transaction, is not seen by a packet as one: one that entered the
 old table's chains before the commit finds the old table's sets empty after it, and is denied.
@@ -39,16 +39,20 @@ class Table:
         self._kernel = kernel
         self._actual: Ruleset | None = None  # None: not known exactly
         self._written = False  # whether it was written, or found to be as wanted, in this run
-        self._distrusted = False
+        self._distrusted = self._doubted = False
 
     @property
     def is_known(self) -> bool:
         """Whether what the kernel holds is known exactly, so that a change can be an edit."""
-        return self._actual is not None and not self._distrusted
+        return self._actual is not None and not (self._distrusted or self._doubted)
 
     def distrust(self) -> None:
         """Note that somebody else has changed the table: it will be replaced without looking."""
         self._distrusted = True
+
+    def doubt(self) -> None:
+        """Note that somebody else may have changed the table: it will be read, whatever its stamp says."""
+        self._doubted = True
 
     def bring(self, wanted: Ruleset, touched: Touched | None, *, in_sync: bool) -> Outcome:
         """Make the table hold what is wanted; ``touched`` is where it may differ, None to look at all of it.
@@ -70,7 +74,7 @@ class Table:
                 return Outcome(left=True)
             if actual is None:
                 return self._replace(wanted)
-            self._actual, self._written = actual, True
+            self._actual, self._written, self._doubted = actual, True, False
             touched = everything(wanted, actual) if not is_wanted else Touched()
         assert self._actual is not None
         edit = plan(wanted, self._actual, touched)
@@ -96,7 +100,7 @@ class Table:
         if not seen.there:
             return None
         expected = self._actual or wanted
-        if seen.is_untouched(expected.digest):
+        if seen.is_untouched(expected.digest) and not self._doubted:
             return self._actual or wanted.copy()
         found = self._kernel.read()
         if found is None or seen.stamp is None or found.digest != seen.stamp.digest:
@@ -106,6 +110,7 @@ class Table:
 
     def _replace(self, wanted: Ruleset) -> Outcome:
         self._kernel.replace(wanted)
-        self._actual, self._written, self._distrusted = wanted.copy(), True, False
+        self._actual, self._written = wanted.copy(), True
+        self._distrusted = self._doubted = False
         elements = sum(map(len, wanted.elements.values())) + sum(map(len, wanted.verdicts.values()))
         return Outcome({"table written": 1, "chain added": len(wanted.chains), "element added": elements})

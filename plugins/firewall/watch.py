@@ -3,11 +3,14 @@
 nftables tells of every commit: what it changed, then its generation. While a transaction of ours is under way, what
 comes is kept, and judged when it is known between which generations ours was. Others may have committed meanwhile (the
 proxy does, to its own table), but of those commits exactly one has touched our table, or somebody else has too.
+
+Where a commit is too large for the socket's buffer (some fifty thousand elements: our own, as a rule) what was told of
+it is lost. That is no reason to write the table anew, which would be as large; it has to be read.
 """
 
 import logging
 from collections.abc import Callable
-from typing import Protocol
+from typing import Literal, Protocol
 
 from kube_router.core.monitor import OVERRUN, Monitor, Notification
 from kube_router.core.netlink import NETLINK_NETFILTER
@@ -16,7 +19,7 @@ from kube_router.plugins.firewall import nfgen
 logger = logging.getLogger(__name__)
 
 NFNLGRP_NFTABLES = 7
-LOST = -1  # stands for the generations of commits of which the notifications were lost
+Doubt = Literal["", "lost", "foreign"]  # all was ours; notifications were lost; somebody else has changed our table
 
 
 class Pending(Protocol):
@@ -33,17 +36,21 @@ class Watch:
         self._touched = False  # by the commit that is being told
         self._suspects: list[int] = []  # generations of commits that touched our table
         self._own: list[tuple[int, int]] = []
+        self._lost = False
         self._writing = False
 
-    async def run(self, changed: Callable[[], None]) -> None:
-        """Call ``changed`` whenever somebody else has changed our table, until cancelled. Raises KernelError."""
+    async def run(self, doubted: Callable[[Doubt], None]) -> None:
+        """Call ``doubted`` whenever somebody else has, or may have, changed our table, until cancelled.
+
+        Raises KernelError.
+        """
         with Monitor(NETLINK_NETFILTER, (NFNLGRP_NFTABLES,)) as monitor:
             self.monitor = monitor
             try:
                 while True:
                     self._take(await monitor.wait())
-                    if not self._writing and self.foreign():
-                        changed()
+                    if not self._writing and (doubt := self._judge()):
+                        doubted(doubt)
             finally:
                 self.monitor = None
 
@@ -55,30 +62,32 @@ class Watch:
         """One commit of ours was between these generations. Called in the worker thread, before ``end``."""
         self._own.append((first, last))
 
-    def end(self) -> bool:
-        """Our own writes are done; return whether somebody else's were among them."""
+    def end(self) -> Doubt:
+        """Our own writes are done; return whether somebody else's were, or may have been, among them."""
         while self.monitor is not None and (found := self.monitor.pending()):
             self._take(found)
         self._writing = False
-        foreign = self.foreign()
+        doubt = self._judge()
         self._own.clear()
-        return foreign
+        return doubt
 
-    def foreign(self) -> bool:
-        """Return whether somebody else has changed our table since the last call."""
+    def _judge(self) -> Doubt:
+        """Return what is to be thought of what was told since the last call."""
         foreign, self._suspects = self._suspects, []
+        lost, self._lost = self._lost, False
         for first, last in self._own:
             inside = [generation for generation in foreign if first <= generation <= last]
             if len(inside) == 1:
                 foreign.remove(inside[0])
         if foreign:
             logger.warning("table_changed by='somebody else' generation=%d now='written anew'", foreign[0])
-        return bool(foreign)
+            return "foreign"
+        return "lost" if lost else ""
 
     def _take(self, notifications: list[Notification]) -> None:
         for notification in notifications:
             if notification is OVERRUN:
-                self._suspects.append(LOST)
+                self._lost = True
             elif notification.kind == nfgen.NFT_MSG_NEWGEN:
                 if self._touched:
                     self._suspects.append(nfgen.parse_generation(notification.body))

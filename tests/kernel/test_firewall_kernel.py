@@ -9,7 +9,9 @@ import os
 from collections.abc import Callable
 from typing import ParamSpec
 
+import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 from harness.firewalling import folded, from_scratch
 from harness.machine import until
 from harness.netns import run_in_new, sh
@@ -23,11 +25,11 @@ from kube_router.events.errors import KernelError
 from kube_router.events.model import Namespace, NetworkPolicy, Pod
 from kube_router.plugins.firewall.evaluate import Settings
 from kube_router.plugins.firewall.kernel import Kernel, Seen, counters
-from kube_router.plugins.firewall.model import Ruleset
+from kube_router.plugins.firewall.model import Ruleset, SetType, Touched
 from kube_router.plugins.firewall.nfgen import Count, Stamp
 from kube_router.plugins.firewall.plan import Edit, everything, plan
-from kube_router.plugins.firewall.table import Table
-from kube_router.plugins.firewall.watch import NFNLGRP_NFTABLES, Watch
+from kube_router.plugins.firewall.table import Outcome, Table
+from kube_router.plugins.firewall.watch import NFNLGRP_NFTABLES, Doubt, Watch
 
 pytestmark = pytest.mark.root
 
@@ -255,7 +257,7 @@ def test_what_the_kernel_tells_of_commits_shows_whose_they_were(make: Make) -> N
             watch.begin()
             for write in writes:
                 write()
-            return watch.end()
+            return watch.end() == "foreign"
 
         others = functools.partial(sh, "nft 'add table ip other; add chain ip other c'")
         theirs = functools.partial(sh, f"nft add element {TABLE} known4 '{{ 10.1.0.77 }}'")
@@ -265,6 +267,48 @@ def test_what_the_kernel_tells_of_commits_shows_whose_they_were(make: Make) -> N
         assert foreign(lambda: kernel.replace(FULL), theirs)
         assert foreign(functools.partial(sh, f"nft delete table {TABLE}"))
         assert foreign(functools.partial(sh, f"nft add table {TABLE}"))
+
+
+@pytest.mark.parametrize(
+    "command", [f"add element {TABLE} known4 {{ 10.1.0.77 }}", f"flush chain {TABLE} ingress", "flush ruleset"]
+)
+@isolated
+def test_while_nothing_is_written_somebody_else_s_change_is_told_at_once(command: str) -> None:
+    Kernel().replace(FULL)
+    told: list[Doubt] = []
+    watch = Watch()
+
+    async def look() -> None:
+        with anyio.fail_after(30):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(watch.run, told.append)
+                while watch.monitor is None:
+                    await checkpoint()
+                await anyio.run_process(["nft", command])
+                while not told:
+                    await checkpoint()
+                tasks.cancel_scope.cancel()
+
+    anyio.run(look)
+    assert told == ["foreign"]
+    assert watch.monitor is None
+
+
+@isolated
+def test_a_commit_too_large_to_be_told_whole_is_read_and_not_written_again() -> None:
+    watch = Watch()
+    kernel = Kernel(committed=watch.committed)
+    known = Table(kernel)
+    large = BARE.copy()
+    large.add_set("s4_large", SetType("ipv4_addr"), (f"10.2.{n >> 8}.{n & 255}" for n in range(1 << 16)))
+    with Monitor(NETLINK_NETFILTER, (NFNLGRP_NFTABLES,)) as watch.monitor:
+        watch.begin()
+        known.bring(large, None, in_sync=True)
+        assert watch.end() == "lost"
+        known.doubt()
+        watch.begin()
+        assert known.bring(large, Touched(), in_sync=True) == Outcome()
+        assert watch.end() == ""
 
 
 @pytest.mark.parametrize(

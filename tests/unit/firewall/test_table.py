@@ -295,6 +295,27 @@ def test_a_table_that_is_distrusted_stays_so_until_it_has_been_replaced() -> Non
     assert known.bring(table(), Touched(), in_sync=True) == WRITTEN
 
 
+def test_what_is_doubted_is_read_whatever_its_stamp_says_and_not_written_without_need() -> None:
+    kernel = Memory()
+    known = settled(kernel, table())
+    known.doubt()
+    assert not known.is_known
+    assert known.bring(table(), Touched(), in_sync=True) == Outcome()
+    assert kernel.taken() == ["observe", "read"]
+    assert known.is_known
+
+
+def test_what_is_doubted_and_was_changed_between_two_commits_of_ours_is_replaced() -> None:
+    kernel = Memory()
+    known = settled(kernel, table())
+    assert kernel.held is not None
+    kernel.held.cut_element("s4_a", "10.0.0.1")  # under a stamp that says otherwise
+    known.doubt()
+    assert known.bring(table(), Touched(), in_sync=True) == WRITTEN
+    assert kernel.taken() == ["observe", "read", "replace"]
+    assert known.is_known
+
+
 def test_a_table_that_somebody_deleted_is_written_anew_at_the_next_look() -> None:
     kernel = Memory()
     known = settled(kernel, table())

@@ -50,13 +50,13 @@ def test_our_own_commit_is_ours(watch: Watch) -> None:
     watch.begin()
     watch.committed(7, 7)
     tell(watch, *commit(7, TABLE))
-    assert not watch.end()
+    assert watch.end() == ""
 
 
 def test_somebody_else_s_commit_to_our_table_is_foreign(watch: Watch) -> None:
     watch.begin()
     tell(watch, *commit(7, TABLE))
-    assert watch.end()
+    assert watch.end() == "foreign"
 
 
 def test_a_commit_to_another_table_is_nothing_to_us(watch: Watch) -> None:
@@ -91,7 +91,13 @@ def test_lost_notifications_may_have_been_about_our_table(watch: Watch) -> None:
     watch.begin()
     watch.committed(7, 7)
     tell(watch, OVERRUN)
-    assert watch.end()
+    assert watch.end() == "lost"
+
+
+def test_what_was_told_beside_what_was_lost_still_counts(watch: Watch) -> None:
+    watch.begin()
+    tell(watch, OVERRUN, *commit(8, TABLE))
+    assert watch.end() == "foreign"
 
 
 def test_what_was_judged_is_not_judged_again(watch: Watch) -> None:
