@@ -170,6 +170,17 @@ def test_two_policies_with_the_same_peers_share_a_set_that_goes_with_the_last() 
     assert live.sets("s4") == []
 
 
+def test_blocks_and_ports_are_in_sets_that_policies_share_and_that_go_with_the_last() -> None:
+    rules = "{ingress: [{from: [{ipBlock: {cidr: 10.0.0.0/8, except: [10.1.0.0/16]}}], ports: [{port: 1}, {port: 2}]}]}"
+    live = Live(node(1), SHOP, WEB, policy(rules, "shop/a"), policy(rules, "shop/b"))
+    kept = [{"10.0.0.0/16", "10.2.0.0-10.255.255.255"}, {"tcp . 1", "tcp . 2"}]
+    assert live.sets("b4") + live.sets("p") == kept
+    live.delete(policy(rules, "shop/a"))
+    assert live.sets("b4") + live.sets("p") == kept
+    live.delete(policy(rules, "shop/b"))
+    assert live.sets("b4") + live.sets("p") == []
+
+
 def test_a_change_of_a_policy_that_its_rules_do_not_show_touches_nothing() -> None:
     live = Live(node(1), SHOP, WEB, policy("{podSelector: {matchLabels: {app: web}}, ingress: [{}]}"))
     assert live.put(policy("{podSelector: {}, ingress: [{}, {}]}")) == Touched()
