@@ -82,6 +82,7 @@ class Runner:
         self._everything = True
         self._failures = 0
         self._failed_at = 0.0
+        self._watching = anyio.CancelScope()
         self._renew()
 
     @property
@@ -274,21 +275,19 @@ class Runner:
         self._view = self._make_view(plugin)
         self._plugin, self._registry = plugin, registry
         self._everything = True
+        self._watching.cancel()  # it was the old plugin's, and would take the new one's writes for somebody else's
 
     # -- what others do to the kernel ----------------------------------------------------------------------------------
 
     async def _watch(self) -> None:
         """Run the plugin's own watch, if it has one, again and again."""
-        while True:
-            plugin = self._plugin
-            watch = getattr(plugin, "watch", None)
-            if watch is None:
-                return
-            try:
-                await watch(self._changed)
-            except Exception as error:  # noqa: BLE001  (as in _attempt)
-                logger.warning("watch_failed plugin=%s error=%r", self.name, error)
-            await anyio.sleep(self.pace.backoff_max_s / 6)
+        while watch := getattr(self._plugin, "watch", None):
+            with anyio.CancelScope() as self._watching:
+                try:
+                    await watch(self._changed)
+                except Exception as error:  # noqa: BLE001  (as in _attempt)
+                    logger.warning("watch_failed plugin=%s error=%r", self.name, error)
+                await anyio.sleep(self.pace.backoff_max_s / 6)
 
     def _changed(self) -> None:
         self._everything = True

@@ -252,6 +252,25 @@ async def test_a_plugin_that_raises_is_built_anew_and_the_journal_says_so() -> N
     assert "built anew after ZeroDivisionError: division by zero" in notes
 
 
+async def test_a_plugin_that_is_built_anew_watches_and_the_old_one_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def watch(plugin: Recorder, changed: Callable[[], None]) -> None:
+        number = rig.built
+        watching.append(number)
+        try:
+            await anyio.sleep_forever()
+        finally:
+            watching.remove(number)
+
+    rig, watching = Rig(), list[int]()
+    monkeypatch.setattr(Recorder, "watch", watch, raising=False)
+    async with running(rig.runner(lambda call: 1 / 0 if call == 1 else None)):
+        assert watching == [1]
+        rig.sync()
+        await anyio.sleep(1)
+        assert watching == [2]
+    assert watching == []
+
+
 async def test_a_coroutine_that_hangs_is_given_up_at_its_deadline_and_built_anew() -> None:
     rig = Rig()
     rig.sync()
