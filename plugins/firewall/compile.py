@@ -64,7 +64,6 @@ class Compiled:
     names: Mapping[Direction, str]
     chains: Mapping[str, Chain]
     uses: Uses
-    faults: tuple[str, ...] = ()
 
 
 def directions_of(policy: NetworkPolicy) -> tuple[Direction, ...]:
@@ -75,20 +74,19 @@ def directions_of(policy: NetworkPolicy) -> tuple[Direction, ...]:
 
 def compile_policy(policy: NetworkPolicy, families: Iterable[Family]) -> Compiled:
     """Return a policy's chains. ``families`` are those in play: there are no rules for the others."""
-    faults = faults_of(policy)
-    uses = Uses()
+    faulty, uses = bool(faults_of(policy)), Uses()
     names: dict[Direction, str] = {}
     chains: dict[str, Chain] = {}
     for direction in directions_of(policy):
         matches: dict[str, None] = {}
-        if not faults:
+        if not faulty:
             rules = policy.ingress if direction == "ingress" else policy.egress
             writer = _Writer(policy.namespace, direction, tuple(families), uses)
             matches = dict.fromkeys(match for rule in rules for match in writer.matches(rule))
         name = name_of(f"p{direction[0]}", policy.key, *matches)
         accepts = tuple(" ".join(filter(None, (match, f'counter name "{name}" accept'))) for match in matches)
         names[direction], chains[name] = name, Chain(accepts, comment=_comment(policy))
-    return Compiled(names, chains, uses, faults)
+    return Compiled(names, chains, uses)
 
 
 def _comment(policy: NetworkPolicy) -> str:
