@@ -91,7 +91,9 @@ def _denial(direction: Direction) -> Iterator[str]:
     yield f'counter name "denied_{direction}"'
     log = f'log prefix "{LOG_PREFIX[direction]}" group {NFLOG_GROUP} snaplen {SNAPLEN}'
     yield f"limit rate 10/minute burst 10 packets {log}"
-    yield "meta l4proto tcp reject with tcp reset"
+    # In output, where there is no iif, the kernel would send the reset to a bridged pod past IPVS, so that it came from
+    # the endpoint instead of the Service and ended nothing; the ICMP error goes through IPVS.
+    yield "iif != 0 meta l4proto tcp reject with tcp reset"
     yield "reject"
 
 

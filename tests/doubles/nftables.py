@@ -240,6 +240,7 @@ _FORMS: list[tuple[re.Pattern[str], Callable[..., Piece]]] = [
         (r"(icmp|icmpv6) type \{ ([a-z0-9, -]+) \}", _icmp),
         (r"ct state vmap \{ ([^}]*) \}", _states),
         (r"tcp flags != (syn) / ([a-z, ]+?)(?= goto)", _flags),
+        (r"iif != 0", lambda _: _matches(lambda packet: packet.hook != "output")),
         (r'iifname "([^"]+)"', lambda _, name: _matches(lambda packet: packet.iif == name)),
         (r"fib saddr type local", lambda _: _matches(lambda packet: packet.local_source)),
         (r'counter name "([\w.-]+)"', lambda _, name: _does(f"counter {name}")),

@@ -34,7 +34,7 @@ table inet model {
     chain deny {
         counter name "denied"
         limit rate 10/minute burst 10 packets log prefix "model " group 100 snaplen 128
-        meta l4proto tcp reject with tcp reset
+        iif != 0 meta l4proto tcp reject with tcp reset
         reject
     }
     chain invalid {

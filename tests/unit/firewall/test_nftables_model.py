@@ -80,7 +80,7 @@ table inet kube-router-firewall {
 	chain deny_ingress {
 		counter name "denied_ingress"
 		limit rate 10/minute burst 10 packets log prefix "netpol-ingress " group 100 snaplen 128
-		meta l4proto tcp reject with tcp reset
+		iif != 0 meta l4proto tcp reject with tcp reset
 		reject
 	}
 
@@ -149,7 +149,7 @@ POD, CLIENT = "10.1.0.9", "10.1.0.2"
         pytest.param(Packet("10.1.0.5", POD, port=1, state="untracked"), "reset", id="untracked"),
         pytest.param(Packet(CLIENT, POD, port=80, state="invalid"), "drop", id="invalid, to a known pod"),
         pytest.param(Packet(POD, CLIENT, port=80, state="invalid"), "accept", id="invalid, to nobody"),
-        pytest.param(Packet("10.1.0.5", POD, port=1, hook="output"), "reset", id="sent on by the machine"),
+        pytest.param(Packet("10.1.0.5", POD, port=1, hook="output"), "reject", id="sent on by the machine"),
         pytest.param(Packet("10.1.0.5", POD, port=1, hook="output", local_source=True), "accept", id="its own"),
         pytest.param(Packet("10.1.0.5", POD, port=1, hook="input", iif="lo"), "accept", id="over the loopback"),
         pytest.param(Packet(CLIENT, POD, port=80, hook="input"), "accept", id="a SYN where only those may begin"),
