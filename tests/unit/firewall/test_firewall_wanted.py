@@ -159,6 +159,8 @@ def test_a_peer_that_comes_changes_one_element_and_no_rule() -> None:
     (name,) = (name for name in live.cluster.ruleset.sets if name.startswith("s4_"))
     assert live.put(DB) == Touched(elements={(name, "10.2.0.12")})
     assert live.delete(DB) == Touched(elements={(name, "10.2.0.12")})
+    assert live.put(DB) == Touched(elements={(name, "10.2.0.12")})
+    assert live.sets("s4") == [{"10.2.0.12"}]
 
 
 def test_two_policies_with_the_same_peers_share_a_set_that_goes_with_the_last() -> None:
@@ -191,6 +193,16 @@ def test_what_did_not_change_touches_nothing() -> None:
     assert live.put(node(1), node(2), SHOP, WEB, DB, policy(FROM_DB)) == Touched()
 
 
+def test_a_policy_that_comes_last_finds_the_pods_of_its_own_namespace_that_are_there() -> None:
+    far = pod("data/db", 2, 13, "app=db", "http=80/TCP", ips=("10.2.0.13",))
+    gone = pod("shop/gone", 1, 14, "app=db", "http=80/TCP", ips=("10.1.0.14",))
+    live = Live(node(1), SHOP, Namespace(name="data"), WEB, DB, far, gone)
+    live.delete(gone)
+    live.put(policy("{ingress: [{from: [{podSelector: {matchLabels: {app: db}}}], ports: [{port: http}]}]}"))
+    assert live.sets("s4") == [{"10.2.0.12"}]
+    assert live.sets("n4") == [{"10.1.0.10 . tcp . 8080"}]
+
+
 # -- namespaces --------------------------------------------------------------------------------------------------------
 
 
@@ -201,6 +213,9 @@ def test_pods_are_peers_by_their_namespace_s_labels_as_they_are_now() -> None:
     live.put(Namespace(name="data"))
     assert live.sets("s4") == [{"10.1.0.10", "10.2.0.13"}]
     live.delete(SHOP)
+    assert live.sets("s4") == [{"10.2.0.13"}]
+    live.delete(policy("{}"))
+    live.put(policy("{ingress: [{from: [{namespaceSelector: {}}]}]}"))
     assert live.sets("s4") == [{"10.2.0.13"}]
 
 
