@@ -179,13 +179,13 @@ def test_a_finished_pod_is_nobody_and_its_address_is_whose_it_is_now(lab: Police
             {
                 "apiVersion": "v1",
                 "kind": "Pod",
-                "metadata": {"namespace": "x", "name": f"done-{name}", "labels": {"app": name}},
+                "metadata": {"namespace": "x", "name": f"a-done-{name}", "labels": {"app": name}},
                 "spec": {"nodeName": "node-1", "containers": [{"name": "c", "image": "none"}]},
                 "status": {"phase": phase, "podIPs": [{"ip": ip} for ip in ips]},
             }
         )
     with changed(lab, *finished):
-        shown = [obj for obj in lab.lab.objects if key(obj) == "x/done-b"]
+        shown = [obj for obj in lab.lab.objects if key(obj) == "x/a-done-b"]
         assert [pod["status"]["podIP"] for pod in shown] == [lab.reach.address("x/c", 4)]
         lab.enforce(f"{FROM_A}\nx/more: {{podSelector: {{matchLabels: {{app: nobody}}}}}}")
         lab.reach.expect("80/tcp", A_ONLY)
