@@ -9,8 +9,8 @@ is told, for other work only slows. CPU seconds are those of the thread, in Pyth
 
 The peer does in the same run what kube-router does at a start and at every change: it restores all sets with ``ipset``
 and the whole filter table with ``iptables-restore`` (benchmarks/classic.py). Making its texts is not counted. It does
-so twice, the second time over the first: most of it is the swapping of sets, for which the kernel waits each time until
-nobody looks at the old one.
+so twice, the second time over the first. With many policies most of it is the swapping of sets, for which the kernel
+waits each time until nobody looks at the old one.
 """
 
 import argparse
