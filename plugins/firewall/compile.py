@@ -89,6 +89,12 @@ def compile_policy(policy: NetworkPolicy, families: Iterable[Family]) -> Compile
     return Compiled(names, chains, uses)
 
 
+def _both(peer: str, port: str) -> str:
+    """Return the match of both. Looking into a set costs most, so what stands in the rule itself comes first."""
+    terms = (peer, port) if "@" in port else (port, peer)
+    return " ".join(filter(None, terms))
+
+
 def _comment(policy: NetworkPolicy) -> str:
     """Return the policy's name for people. Names may be longer than a comment, and come from anybody's manifests."""
     text = f"{policy.namespace}/{policy.name}"[:COMMENT_LENGTH_MAX]
@@ -115,7 +121,7 @@ class _Writer:
             peers = list(self._peers(rule.peers, family)) if rule.peers else [""]
             ports = (everywhere if rule.peers else []) + [self._named(key, family) for key in names]
             for peer in peers:
-                yield from (" ".join(filter(None, (peer, port))) for port in ports)
+                yield from (_both(peer, port) for port in ports)
 
     # -- peers ---------------------------------------------------------------------------------------------------------
 

@@ -67,13 +67,13 @@ def fixed_ruleset(settings: Settings) -> Ruleset:
 
 
 def _chains(settings: Settings) -> Iterator[tuple[str, Chain]]:
+    yield "exempt", Chain(tuple(_exemptions(judge_icmp=settings.judge_icmp)))
     for direction in DIRECTIONS:
         yield deny_chain(direction), Chain(tuple(_denial(direction)))
         drops = (f"{family.word} {_END[direction]} @known{family} drop" for family in FAMILIES)
         yield f"invalid_{direction}", Chain(tuple(drops))
-    yield "exempt", Chain(tuple(_exemptions(judge_icmp=settings.judge_icmp)))
     for direction in DIRECTIONS:
-        yield direction, Chain(("jump exempt", *_dispatch(direction, settings)))
+        yield direction, Chain(tuple(_dispatch(direction, settings)))
     for direction in DIRECTIONS:
         established, judged = _ESTABLISHED.format(direction=direction), f"goto {direction}"
         yield f"forward-{direction}", _base("forward", _PRIORITY[direction], (established, judged))
@@ -88,6 +88,7 @@ def _base(hook: str, priority: str, rules: Iterable[str]) -> Chain:
 
 
 def _denial(direction: Direction) -> Iterator[str]:
+    yield "jump exempt"  # last, since what a policy admits needs no exemption, and that is nearly every packet
     yield f'counter name "denied_{direction}"'
     log = f'log prefix "{LOG_PREFIX[direction]}" group {NFLOG_GROUP} snaplen {SNAPLEN}'
     yield f"limit rate 10/minute burst 10 packets {log}"

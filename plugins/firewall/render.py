@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from kube_router.plugins.firewall.model import STAMP, TABLE, Chain, Ruleset, SetType, is_policy_chain
 from kube_router.plugins.firewall.plan import Edit
 
-_FIXED_FIRST = ("deny_egress", "deny_ingress", "invalid_egress", "invalid_ingress", "exempt")
+_FIXED_FIRST = ("exempt", "deny_egress", "deny_ingress", "invalid_egress", "invalid_ingress")
 STAMP_TYPE = SetType("inet_service")
 
 
@@ -68,12 +68,12 @@ def element_line(verb: str, name: str, elements: Iterable[str]) -> str:
 def _rank(name: str, chain: Chain) -> int:
     """Return which chains come first: those that are referred to."""
     if chain.hook:
-        return 4
+        return len(_FIXED_FIRST) + 3
     if name in _FIXED_FIRST:
-        return 0
+        return _FIXED_FIRST.index(name)
     if is_policy_chain(name):
-        return 1
-    return 2 if name.startswith(("ci_", "ce_")) else 3
+        return len(_FIXED_FIRST)
+    return len(_FIXED_FIRST) + (1 if name.startswith(("ci_", "ce_")) else 2)
 
 
 def _set(name: str, type: SetType) -> Iterator[str]:

@@ -88,12 +88,12 @@ def test_each_peer_goes_with_each_kind_of_ports() -> None:
     rules = """[{from: [{podSelector: {}}, {ipBlock: {cidr: 10.0.0.0/8}}],
                  ports: [{port: 80}, {port: 81}, {port: 90, endPort: 99}, {protocol: UDP}, {port: http}]}]"""
     assert matches(compiled(rules, families=[IPV4])) == [
-        "ip saddr @s4 tcp dport 90-99",
-        "ip saddr @s4 meta l4proto udp",
+        "tcp dport 90-99 ip saddr @s4",
+        "meta l4proto udp ip saddr @s4",
         "ip saddr @s4 meta l4proto . th dport @p",
         "ip saddr @s4 ip daddr . meta l4proto . th dport @n4",
-        "ip saddr 10.0.0.0/8 tcp dport 90-99",
-        "ip saddr 10.0.0.0/8 meta l4proto udp",
+        "tcp dport 90-99 ip saddr 10.0.0.0/8",
+        "meta l4proto udp ip saddr 10.0.0.0/8",
         "ip saddr 10.0.0.0/8 meta l4proto . th dport @p",
         "ip saddr 10.0.0.0/8 ip daddr . meta l4proto . th dport @n4",
     ]

@@ -114,4 +114,4 @@ def test_the_table_is_written_as_in_the_golden_file(name: str) -> None:
     if "UPDATE_GOLDEN" in os.environ:
         (GOLDEN / name).write_text(text)
     assert text == (GOLDEN / name).read_text()
-    assert table_of(text).chains["ingress"].rules[0] == "jump exempt"
+    assert table_of(text).chains["deny_ingress"].rules[0] == "jump exempt"
