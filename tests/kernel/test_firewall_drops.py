@@ -108,7 +108,7 @@ def test_what_the_firewall_s_own_chains_deny_is_told_with_names() -> None:
             await until(lambda: len(notes) >= 6)
             tasks.cancel_scope.cancel()
 
-    in_a_namespace(write_table(fixed_ruleset(Settings())) + DENIED, main)
+    in_a_namespace(write_table(fixed_ruleset(Settings(judge_icmp=True))) + DENIED, main)
     assert list(dict.fromkeys(notes)) == [  # TCP may try twice
         "denied ingress a/web (127.0.0.1) -> a/web (127.0.0.1) UDP 99; isolated by a/ingress",
         "denied egress a/web (127.0.0.1) -> a/web (127.0.0.1) ICMP type 8 code 0; isolated by a/egress",
