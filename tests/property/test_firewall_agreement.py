@@ -40,7 +40,7 @@ def test_the_ruleset_and_the_evaluator_agree_on_all_that_tells(world: World, cho
 
 
 @given(random_clusters, choices, st.integers(0, 1000))
-@settings(max_examples=3 * EXAMPLES)
+@settings(max_examples=2 * EXAMPLES)
 def test_they_agree_on_samples_of_many_larger_clusters(world: World, chosen: Settings, seed: int) -> None:
     both = Both(world, chosen)
     for question in sample(questions(world), QUESTIONS, seed):

@@ -67,7 +67,7 @@ def test_any_route_through_the_same_states_gives_the_same_table(route: Route, se
 
 
 @given(random_walks, settings)
-@config(max_examples=5 * config().max_examples)
+@config(max_examples=3 * config().max_examples)
 def test_a_small_change_to_a_large_cluster_gives_what_the_whole_of_it_gives(
     way: list[World], settings: Settings
 ) -> None:
