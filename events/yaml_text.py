@@ -17,6 +17,7 @@ from kube_router.events.block import DEPTH_MAX, NODES_MAX, Block, Document, Faul
 
 NUMBER_LENGTH_MAX = 40
 
+TOO_DEEP = f"nested more than {DEPTH_MAX} deep"
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _null = re.compile(r"~|null|Null|NULL|").fullmatch
 _true = re.compile(r"yes|Yes|YES|true|True|TRUE|on|On|ON").fullmatch
@@ -66,7 +67,7 @@ class _Builder:
         if event.tag not in _KNOWN_TAGS:
             raise Fault(line, f"the tag {event.tag!r} means nothing here")
         if len(self._stack) >= DEPTH_MAX:
-            raise Fault(line, f"nested more than {DEPTH_MAX} deep")
+            raise Fault(line, TOO_DEEP)
         if self._wants_key():
             raise Fault(line, "a key must be text, not a mapping or a list")
         value: Any = Block(line) if isinstance(event, yaml.MappingStartEvent) else []
@@ -176,6 +177,8 @@ def yaml_documents(text: str) -> Iterator[Document]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         what = error.problem or error.context or "not YAML"
+        if "nesting depth" in what:  # libyaml reads ahead, and gives up at a thousand before we see the hundredth
+            what = TOO_DEEP
         raise Fault(1 if mark is None else mark.line + 1, what) from None
     except yaml.reader.ReaderError as error:
         raise Fault(text.count("\n", 0, error.position) + 1, f"{error.reason} (#x{_code(error):04x})") from None
