@@ -93,3 +93,9 @@ class ClusterView(Protocol):
     def slices_of(self, service_key: str) -> Sequence[EndpointSlice]:
         """Return the EndpointSlices of a Service, ordered by name."""
         ...
+
+
+def causes_of(view: ClusterView, model: type[Object], key: str) -> tuple[Cause, ...]:
+    """Return the cause that an object is, none where the view does not hold it."""
+    stored = view.stored(model, key)
+    return (Cause(stored.seq, f"{model.__name__} {key}"),) if stored is not None else ()

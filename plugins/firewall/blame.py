@@ -7,8 +7,8 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 
-from kube_router.core.view import Cause, ClusterView, Line
-from kube_router.events.model import NetworkPolicy, Object, Pod
+from kube_router.core.view import Cause, ClusterView, Line, causes_of
+from kube_router.events.model import NetworkPolicy, Pod
 from kube_router.plugins.firewall.render import lines as text_lines
 from kube_router.plugins.firewall.wanted import Cluster
 
@@ -47,13 +47,8 @@ def _blamed(
         because: tuple[Cause, ...] = ()
         if found := _element(text):
             keys = sorted(pods.get(found[1], ()))
-            because = tuple(cause for key in keys for cause in _causes(view, Pod, key))
+            because = tuple(cause for key in keys for cause in causes_of(view, Pod, key))
         names = [*([chain] if chain else []), *_named(text)]
         policies = {owners[name] for each in names for name in (each, *classes.get(each, ())) if name in owners}
-        because += tuple(cause for key in sorted(policies) for cause in _causes(view, NetworkPolicy, key))
+        because += tuple(cause for key in sorted(policies) for cause in causes_of(view, NetworkPolicy, key))
         yield Line(text, because)
-
-
-def _causes(view: ClusterView, model: type[Object], key: str) -> tuple[Cause, ...]:
-    stored = view.stored(model, key)
-    return (Cause(stored.seq, f"{model.__name__} {key}"),) if stored is not None else ()

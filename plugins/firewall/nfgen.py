@@ -9,15 +9,24 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from kube_router.core import nlmsg
-from kube_router.core.nfnl import NFGEN, NFNL_SUBSYS_NFTABLES, NFPROTO_INET, NFPROTO_UNSPEC, NFTA_TABLE_NAME, header
+from kube_router.core.nfnl import (
+    NFGEN,
+    NFNL_SUBSYS_NFTABLES,
+    NFPROTO_INET,
+    NFPROTO_UNSPEC,
+    NFTA_LIST_ELEM,
+    NFTA_SET_ELEM_LIST_ELEMENTS,
+    NFTA_TABLE_NAME,
+    comment,
+    get_elements,
+    header,
+)
 from kube_router.plugins.firewall.model import STAMP, TABLE
 
 _SUBSYSTEM = NFNL_SUBSYS_NFTABLES << 8
-NFT_MSG_GETSETELEM, NFT_MSG_NEWGEN, NFT_MSG_GETGEN = _SUBSYSTEM | 13, _SUBSYSTEM | 15, _SUBSYSTEM | 16
-NFT_MSG_GETOBJ = _SUBSYSTEM | 19
+NFT_MSG_NEWGEN, NFT_MSG_GETGEN, NFT_MSG_GETOBJ = _SUBSYSTEM | 15, _SUBSYSTEM | 16, _SUBSYSTEM | 19
 NFTA_GEN_ID = 1
-NFTA_SET_ELEM_LIST_TABLE, NFTA_SET_ELEM_LIST_SET, NFTA_SET_ELEM_LIST_ELEMENTS = 1, 2, 3
-NFTA_LIST_ELEM, NFTA_SET_ELEM_USERDATA, NFTNL_UDATA_SET_ELEM_COMMENT = 1, 6, 0
+NFTA_SET_ELEM_USERDATA = 6
 NFTA_OBJ_TABLE, NFTA_OBJ_NAME, NFTA_OBJ_TYPE, NFTA_OBJ_DATA = 1, 2, 3, 4
 NFT_OBJECT_COUNTER, NFTA_COUNTER_BYTES, NFTA_COUNTER_PACKETS = 1, 1, 2
 
@@ -52,13 +61,7 @@ def is_about_us(body: memoryview) -> bool:
 
 
 def get_stamp() -> bytes:
-    return nlmsg.message(
-        NFT_MSG_GETSETELEM,
-        0,
-        header(NFPROTO_INET),
-        nlmsg.text(NFTA_SET_ELEM_LIST_TABLE, TABLE),
-        nlmsg.text(NFTA_SET_ELEM_LIST_SET, STAMP),
-    )
+    return get_elements(TABLE, STAMP)
 
 
 def parse_stamp(bodies: Iterable[memoryview]) -> Stamp | None:
@@ -68,23 +71,12 @@ def parse_stamp(bodies: Iterable[memoryview]) -> Stamp | None:
         element = nlmsg.attributes(elements).get(NFTA_LIST_ELEM) if elements is not None else None
         userdata = nlmsg.attributes(element).get(NFTA_SET_ELEM_USERDATA) if element is not None else None
         if userdata is not None:
-            return _stamp(_comment(bytes(userdata)))
+            return _stamp(comment(bytes(userdata)))
     return None
 
 
-def _comment(userdata: bytes) -> str:
-    """Return the comment in nft's user data: runs of type, length, value."""
-    offset = 0
-    while offset + 2 <= len(userdata):
-        kind, size = userdata[offset], userdata[offset + 1]
-        if kind == NFTNL_UDATA_SET_ELEM_COMMENT:
-            return userdata[offset + 2 : offset + 2 + size].rstrip(b"\0").decode(errors="replace")
-        offset += 2 + size
-    return ""
-
-
-def _stamp(comment: str) -> Stamp | None:
-    generation, _, digest = comment.partition(" ")
+def _stamp(text: str) -> Stamp | None:
+    generation, _, digest = text.partition(" ")
     try:
         return Stamp(int(generation), int(digest, 16))
     except ValueError:

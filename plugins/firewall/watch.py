@@ -14,11 +14,11 @@ from typing import Literal, Protocol
 
 from kube_router.core.monitor import OVERRUN, Monitor, Notification
 from kube_router.core.netlink import NETLINK_NETFILTER
+from kube_router.core.nfnl import NFNLGRP_NFTABLES
 from kube_router.plugins.firewall import nfgen
 
 logger = logging.getLogger(__name__)
 
-NFNLGRP_NFTABLES = 7
 Doubt = Literal["", "lost", "foreign"]  # all was ours; notifications were lost; somebody else has changed our table
 
 

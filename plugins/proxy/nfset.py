@@ -8,15 +8,21 @@ import struct
 from collections.abc import Iterable
 
 from kube_router.core import nlmsg
-from kube_router.core.nfnl import NFGEN, NFNL_SUBSYS_NFTABLES, NFPROTO_INET, header
+from kube_router.core.nfnl import (
+    NFGEN,
+    NFNL_SUBSYS_NFTABLES,
+    NFPROTO_INET,
+    NFTA_LIST_ELEM,
+    NFTA_SET_ELEM_LIST_ELEMENTS,
+    comment,
+    header,
+)
 from kube_router.plugins.proxy.ipvs import PROTOCOL_NAMES, unpacked
 from kube_router.plugins.proxy.model import ServiceId
 
-NFT_MSG_GETRULE, NFT_MSG_GETSETELEM = NFNL_SUBSYS_NFTABLES << 8 | 7, NFNL_SUBSYS_NFTABLES << 8 | 13
-NFTA_SET_ELEM_LIST_TABLE, NFTA_SET_ELEM_LIST_SET, NFTA_SET_ELEM_LIST_ELEMENTS = 1, 2, 3
-NFTA_LIST_ELEM, NFTA_SET_ELEM_KEY, NFTA_DATA_VALUE = 1, 1, 1
+NFT_MSG_GETRULE = NFNL_SUBSYS_NFTABLES << 8 | 7
+NFTA_SET_ELEM_KEY, NFTA_DATA_VALUE = 1, 1
 NFTA_RULE_TABLE, NFTA_RULE_CHAIN, NFTA_RULE_USERDATA = 1, 2, 7
-NFTNL_UDATA_RULE_COMMENT = 0
 
 # An element of a plain set: three headers, one in the other, and the key. The kernel does not flag them as nested.
 _PLAIN = {
@@ -26,16 +32,6 @@ _PLAIN = {
     )
     for size in (12, 24)
 }
-
-
-def get_elements(table: str, name: str) -> bytes:
-    return nlmsg.message(
-        NFT_MSG_GETSETELEM,
-        0,
-        header(NFPROTO_INET),
-        nlmsg.text(NFTA_SET_ELEM_LIST_TABLE, table),
-        nlmsg.text(NFTA_SET_ELEM_LIST_SET, name),
-    )
 
 
 def get_rules(table: str, chain: str) -> bytes:
@@ -89,14 +85,5 @@ def parse_comments(bodies: Iterable[memoryview], table: str, chain: str) -> list
         attributes = nlmsg.attributes(body, NFGEN.size)
         place = [nlmsg.string(attributes[kind]) for kind in (NFTA_RULE_TABLE, NFTA_RULE_CHAIN) if kind in attributes]
         if body[0] == NFPROTO_INET and place == [table, chain]:
-            found.append(_comment(bytes(attributes.get(NFTA_RULE_USERDATA, b""))))
+            found.append(comment(bytes(attributes.get(NFTA_RULE_USERDATA, b""))))
     return found
-
-
-def _comment(userdata: bytes) -> str:
-    while len(userdata) >= 2:
-        kind, length = userdata[0], userdata[1]
-        if kind == NFTNL_UDATA_RULE_COMMENT:
-            return userdata[2 : 2 + length].rstrip(b"\0").decode(errors="replace")
-        userdata = userdata[2 + length :]
-    return ""

@@ -6,6 +6,7 @@ lacks a service, or has a line that is not understood, the servers are dumped by
 
 import errno
 
+from kube_router.core import nfnl
 from kube_router.core.netlink import NETLINK_NETFILTER, NETLINK_ROUTE, Netlink
 from kube_router.events.errors import KernelError
 from kube_router.plugins.proxy import host, ipvs, nfset, render, rtnetlink
@@ -40,7 +41,7 @@ def table() -> tuple[str, set[ServiceId]]:
     with Netlink(NETLINK_NETFILTER) as link:
         rules = _dump(link, nfset.get_rules(render.TABLE, render.CHAIN))
         for name in render.SETS:
-            owned |= nfset.parse_elements(_dump(link, nfset.get_elements(render.TABLE, name)))
+            owned |= nfset.parse_elements(_dump(link, nfnl.get_elements(render.TABLE, name)))
     return render.stamp_of(nfset.parse_comments(rules, render.TABLE, render.CHAIN)), owned
 
 

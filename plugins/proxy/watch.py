@@ -13,6 +13,7 @@ import anyio
 from kube_router.core import nlmsg
 from kube_router.core.monitor import OVERRUN, Monitor, Notification
 from kube_router.core.netlink import NETLINK_NETFILTER, NETLINK_ROUTE
+from kube_router.core.nfnl import NFNLGRP_NFTABLES
 from kube_router.plugins.proxy.ipvs import unpacked
 from kube_router.plugins.proxy.render import TABLE
 from kube_router.plugins.proxy.rtnetlink import DUMMY
@@ -20,7 +21,6 @@ from kube_router.plugins.proxy.rtnetlink import DUMMY
 logger = logging.getLogger(__name__)
 
 RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV6_ROUTE = 1, 5, 7, 9, 11
-NFNLGRP_NFTABLES = 7
 RTM_NEWLINK, RTM_DELLINK, RTM_DELADDR, RTM_DELROUTE = 16, 17, 21, 25
 # NFNL_SUBSYS_NFTABLES << 8 with NFT_MSG_DELTABLE, DELCHAIN, DELRULE, DELSET, DELSETELEM; all name the table first.
 NFT_REMOVALS = frozenset(10 << 8 | message for message in (2, 5, 8, 11, 14))

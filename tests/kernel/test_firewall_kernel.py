@@ -21,6 +21,7 @@ from strategies import by_key
 from kube_router.core import nft
 from kube_router.core.monitor import Monitor
 from kube_router.core.netlink import NETLINK_NETFILTER
+from kube_router.core.nfnl import NFNLGRP_NFTABLES
 from kube_router.events.errors import KernelError
 from kube_router.events.model import Namespace, NetworkPolicy, Pod
 from kube_router.plugins.firewall.evaluate import Settings
@@ -29,7 +30,7 @@ from kube_router.plugins.firewall.model import Ruleset, SetType, Touched
 from kube_router.plugins.firewall.nfgen import Count, Stamp
 from kube_router.plugins.firewall.plan import Edit, everything, plan
 from kube_router.plugins.firewall.table import Outcome, Table
-from kube_router.plugins.firewall.watch import NFNLGRP_NFTABLES, Doubt, Watch
+from kube_router.plugins.firewall.watch import Doubt, Watch
 
 pytestmark = pytest.mark.root
 

@@ -5,7 +5,7 @@ from harness.netns import run_in_new
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kube_router.core import nlmsg
+from kube_router.core import nfnl, nlmsg
 from kube_router.core.nft import Nft
 from kube_router.plugins.proxy import nfset, observe, render
 from kube_router.plugins.proxy.model import Masquerade, ServiceId
@@ -14,7 +14,7 @@ WEB, DNS6 = ServiceId("TCP", "10.96.0.10", 80), ServiceId("UDP", "fd00:96::a", 5
 
 
 def element(key: bytes) -> bytes:
-    return nlmsg.nested(nfset.NFTA_LIST_ELEM, nlmsg.nested(nfset.NFTA_SET_ELEM_KEY, nlmsg.attr(1, key)))
+    return nlmsg.nested(nfnl.NFTA_LIST_ELEM, nlmsg.nested(nfset.NFTA_SET_ELEM_KEY, nlmsg.attr(1, key)))
 
 
 def test_elements_of_both_families_are_read_and_others_are_not_ours() -> None:
@@ -24,7 +24,7 @@ def test_elements_of_both_families_are_read_and_others_are_not_ours() -> None:
         bytes([1, 0, 0, 0, 10, 96, 0, 10, 0, 80, 0, 0]),
         bytes([6, 0, 0, 0]),
     )
-    body = bytes(4) + nlmsg.nested(nfset.NFTA_SET_ELEM_LIST_ELEMENTS, *map(element, keys))
+    body = bytes(4) + nlmsg.nested(nfnl.NFTA_SET_ELEM_LIST_ELEMENTS, *map(element, keys))
     assert nfset.parse_elements([memoryview(body)]) == {WEB, DNS6}
 
 
@@ -33,7 +33,7 @@ def test_a_list_of_nothing_but_keys_is_read_at_once_with_the_same_result() -> No
     plain = b"".join(nlmsg.attr(1, nlmsg.attr(1, nlmsg.attr(1, key))) for key in keys)
     expected = {ServiceId("TCP", f"10.96.0.{n}", 80) for n in range(5)}
     for elements in (plain, b"".join(map(element, keys)), plain + element(keys[0])):
-        body = bytes(4) + nlmsg.nested(nfset.NFTA_SET_ELEM_LIST_ELEMENTS, elements)
+        body = bytes(4) + nlmsg.nested(nfnl.NFTA_SET_ELEM_LIST_ELEMENTS, elements)
         assert nfset.parse_elements([memoryview(body)]) == expected
 
 
@@ -48,7 +48,7 @@ def test_comments_come_in_order_and_a_rule_without_one_counts() -> None:
 
 @given(st.binary(min_size=4, max_size=80))
 def test_no_bytes_are_a_crash(data: bytes) -> None:
-    body = memoryview(bytes([1, 0, 0, 0]) + nlmsg.nested(nfset.NFTA_SET_ELEM_LIST_ELEMENTS, data))
+    body = memoryview(bytes([1, 0, 0, 0]) + nlmsg.nested(nfnl.NFTA_SET_ELEM_LIST_ELEMENTS, data))
     rule = memoryview(bytes([1, 0, 0, 0]) + nlmsg.text(1, "t") + nlmsg.text(2, "c") + nlmsg.attr(7, data))
     try:
         nfset.parse_comments([rule], "t", "c")
