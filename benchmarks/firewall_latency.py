@@ -39,13 +39,12 @@ from benchmarks.forwarding import FIRST_PORT, PORTS, Line, Segment
 from benchmarks.latency import quantile
 from benchmarks.policed_node import ADMITTED, NODE, Pair, PolicedNode, address
 from benchmarks.process import cpu_s
-from kube_router.core import nlmsg
+from kube_router.core import nfnl, nlmsg
 from kube_router.core.ask import ask
 from kube_router.core.netlink import NETLINK_NETFILTER, Netlink
 from kube_router.core.nfnl import NFPROTO_INET, header
 from kube_router.events.errors import KernelError, PeerError
 from kube_router.lab import relay
-from kube_router.plugins.firewall import nfgen
 from kube_router.plugins.firewall.model import TABLE
 
 NFTA_SET_ELEM_KEY, NFTA_DATA_VALUE = 1, 1
@@ -154,12 +153,12 @@ def has_verdict(ip: str) -> bool:
     """Whether this thread's namespace sends what comes for a pod to the chain of its policies."""
     key = nlmsg.nested(NFTA_SET_ELEM_KEY, nlmsg.attr(NFTA_DATA_VALUE, socket.inet_aton(ip)))
     message = nlmsg.message(
-        nfgen.NFT_MSG_GETSETELEM,
+        nfnl.NFT_MSG_GETSETELEM,
         0,
         header(NFPROTO_INET),
-        nlmsg.text(nfgen.NFTA_SET_ELEM_LIST_TABLE, TABLE),
-        nlmsg.text(nfgen.NFTA_SET_ELEM_LIST_SET, "ingress4"),
-        nlmsg.nested(nfgen.NFTA_SET_ELEM_LIST_ELEMENTS, nlmsg.nested(nfgen.NFTA_LIST_ELEM, key)),
+        nlmsg.text(nfnl.NFTA_SET_ELEM_LIST_TABLE, TABLE),
+        nlmsg.text(nfnl.NFTA_SET_ELEM_LIST_SET, "ingress4"),
+        nlmsg.nested(nfnl.NFTA_SET_ELEM_LIST_ELEMENTS, nlmsg.nested(nfnl.NFTA_LIST_ELEM, key)),
     )
     with Netlink(NETLINK_NETFILTER) as link:
         try:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
 from kube_router.core.kube_router_flags import UNSERVED
-from kube_router.core.options import Group, Option, Options, Value
+from kube_router.core.options import Group, Option, Options, Value, positive
 from kube_router.events.errors import ConfigError
 
 MIB = 1 << 20
@@ -30,12 +30,6 @@ def _port(value: Value) -> None:
     assert isinstance(value, int)
     if not 0 <= value <= 65535:
         raise ValueError(f"{value} is not a port (0-65535)")
-
-
-def _positive(value: Value) -> None:
-    assert isinstance(value, (int, float))
-    if value <= 0:
-        raise ValueError("has to be greater than 0")
 
 
 def _journal_size(value: Value) -> None:
@@ -80,7 +74,7 @@ AGENT = (
         "duration",
         60.0,
         "accepted for compatibility: the node works from its journal while the API server is away",
-        check=_positive,
+        check=positive,
     ),
     Option("health-addr", "text", "", "address of the health endpoint; empty: all"),
     Option("health-port", "int", 20244, "port of the health endpoint; 0: none", check=_port),

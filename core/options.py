@@ -121,6 +121,13 @@ _READERS: Mapping[Kind, Callable[[str], Value]] = {
 }
 
 
+def positive(value: Value) -> None:
+    """Check that a number is greater than 0: for ``Option.check``. Raises ValueError."""
+    assert isinstance(value, (int, float))
+    if value <= 0:
+        raise ValueError("has to be greater than 0")
+
+
 def from_text(option: Option, text: str, *, where: str) -> Value:
     """Return the value of a text. ConfigError names ``where`` it came from, and the text unless it is secret."""
     shown = "the value" if option.secret else repr(text[:200])

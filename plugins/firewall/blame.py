@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from kube_router.core.view import Cause, ClusterView, Line, causes_of
 from kube_router.events.model import NetworkPolicy, Pod
+from kube_router.plugins.firewall.model import is_class_chain
 from kube_router.plugins.firewall.render import lines as text_lines
 from kube_router.plugins.firewall.wanted import Cluster
 
@@ -20,9 +21,7 @@ def lines(cluster: Cluster, view: ClusterView) -> list[Line]:
     """Return the whole table as text that ``nft -f`` takes, with the causes of each line."""
     owners = {name: key for name, (_, key) in cluster.chain_owners().items()}
     classes = {
-        name: _named(" ".join(chain.rules))
-        for name, chain in cluster.ruleset.chains.items()
-        if name[:2] in ("ci", "ce")
+        name: _named(" ".join(chain.rules)) for name, chain in cluster.ruleset.chains.items() if is_class_chain(name)
     }
     pods: dict[str, list[str]] = defaultdict(list)
     for key, facts in cluster.population.pods.items():

@@ -7,7 +7,7 @@ policies have no rules needs no chain: its pods are sent to what denies.
 from collections import Counter
 from collections.abc import Iterable
 
-from kube_router.plugins.firewall.model import Chain, Direction, Ruleset, deny_chain, name_of
+from kube_router.plugins.firewall.model import Chain, Direction, Ruleset, deny_chain, is_class_chain, name_of
 
 
 class Classes:
@@ -44,5 +44,5 @@ class Classes:
             self._uses[name] -= 1
             if not self._uses[name]:
                 del self._uses[name]
-                if name.startswith(("ci_", "ce_")):
+                if is_class_chain(name):
                     self._ruleset.drop_chain(name)

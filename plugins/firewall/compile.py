@@ -1,7 +1,7 @@
 """One NetworkPolicy as chains of rules and the sets they look into (pure).
 
 Each direction of a policy becomes one chain whose rules all accept; what no rule accepts is denied by the chain of the
-pod's class (wanted.py). A rule of the policy becomes one nft rule for each way a packet may match it: one of its peers
+pod's class (classes.py). A rule of the policy becomes one nft rule for each way a packet may match it: one of its peers
 in one family, and one of its kinds of ports. Rules name sets, never pods: when pods come and go no rule changes.
 
 Sets are few and shared: one for each distinct peer selection, port list, list of blocks and named port, under a name
@@ -16,13 +16,20 @@ from typing import NamedTuple
 
 from kube_router.events.model import NetworkPolicy, PolicyPeer, PolicyPort, PolicyRule
 from kube_router.plugins.firewall.blocks import ranges_of, text
-from kube_router.plugins.firewall.model import POLICY_TYPES, Chain, Direction, Family, SetType, name_of
+from kube_router.plugins.firewall.model import (
+    JUDGED_END,
+    POLICY_TYPES,
+    PORTS_KEY,
+    Chain,
+    Direction,
+    Family,
+    SetType,
+    name_of,
+)
 from kube_router.plugins.firewall.terms import Terms, terms_of
-from kube_router.plugins.firewall.validity import faults_of
 
 COMMENT_LENGTH_MAX = 120  # of 127 bytes that nft takes
-PORTS_KEY = "inet_proto . inet_service"
-_END = {"ingress": "saddr", "egress": "daddr"}
+_OTHER: Mapping[Direction, Direction] = {"ingress": "egress", "egress": "ingress"}  # whose judged end the peer is at
 
 
 class PeerKey(NamedTuple):
@@ -72,9 +79,9 @@ def directions_of(policy: NetworkPolicy) -> tuple[Direction, ...]:
     return tuple(known) if known and len(known) == len(set(policy.policy_types)) else ("ingress", "egress")
 
 
-def compile_policy(policy: NetworkPolicy, families: Iterable[Family]) -> Compiled:
+def compile_policy(policy: NetworkPolicy, families: Iterable[Family], *, faulty: bool) -> Compiled:
     """Return a policy's chains. ``families`` are those in play: there are no rules for the others."""
-    faulty, uses = bool(faults_of(policy)), Uses()
+    uses = Uses()
     names: dict[Direction, str] = {}
     chains: dict[str, Chain] = {}
     for direction in directions_of(policy):
@@ -126,7 +133,7 @@ class _Writer:
     # -- peers ---------------------------------------------------------------------------------------------------------
 
     def _peers(self, peers: Iterable[PolicyPeer], family: Family) -> Iterator[str]:
-        end = f"{family.word} {_END[self.direction]}"
+        end = f"{family.word} {JUDGED_END[_OTHER[self.direction]]}"
         keys = dict.fromkeys(self._peer_key(peer) for peer in peers if peer.ip_block is None)
         for key in keys:
             name = name_of(f"s{family}", *key)

@@ -16,6 +16,7 @@ from kube_router.plugins.firewall.model import (
     DIRECTIONS,
     FAMILIES,
     IPV6,
+    JUDGED_END,
     Chain,
     Direction,
     Family,
@@ -28,7 +29,6 @@ from kube_router.plugins.firewall.model import (
 NFLOG_GROUP = 100
 SNAPLEN = 128
 LOG_PREFIX = {direction: f"netpol-{direction} " for direction in DIRECTIONS}
-_END = {"egress": "saddr", "ingress": "daddr"}
 _ESTABLISHED = "ct state vmap {{ invalid : goto invalid_{direction}, established : accept, related : accept }}"
 _PRIORITY = {"egress": "filter - 2", "ingress": "filter - 1"}
 _ICMP = ("destination-unreachable", "echo-request", "time-exceeded", "parameter-problem")
@@ -70,7 +70,7 @@ def _chains(settings: Settings) -> Iterator[tuple[str, Chain]]:
     yield "exempt", Chain(tuple(_exemptions(judge_icmp=settings.judge_icmp)))
     for direction in DIRECTIONS:
         yield deny_chain(direction), Chain(tuple(_denial(direction)))
-        drops = (f"{family.word} {_END[direction]} @known{family} drop" for family in FAMILIES)
+        drops = (f"{family.word} {JUDGED_END[direction]} @known{family} drop" for family in FAMILIES)
         yield f"invalid_{direction}", Chain(tuple(drops))
     for direction in DIRECTIONS:
         yield direction, Chain(tuple(_dispatch(direction, settings)))
@@ -108,7 +108,7 @@ def _exemptions(*, judge_icmp: bool) -> Iterator[str]:
 
 
 def _dispatch(direction: Direction, settings: Settings) -> Iterator[str]:
-    ends = {family: f"{family.word} {_END[direction]}" for family in FAMILIES}
+    ends = {family: f"{family.word} {JUDGED_END[direction]}" for family in FAMILIES}
     # A connection that --netpol-strict has ended must not go on as a new one, begun by whatever packet comes next.
     for family in FAMILIES if settings.strict else ():
         begins_nothing = "tcp flags != syn / fin,syn,rst,ack"

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from kube_router.events.model import ContainerPort
 from kube_router.plugins.firewall.compile import NamedKey, PeerKey
-from kube_router.plugins.firewall.model import Family, Ruleset, SetType, family_of
+from kube_router.plugins.firewall.model import PORTS_KEY, Family, Ruleset, SetType, family_of
 from kube_router.plugins.firewall.pods import PodFacts
 from kube_router.plugins.firewall.terms import LabelIndex, SelectorIndex, Terms, selects
 
@@ -97,7 +97,7 @@ class Members:
             self._peer_index(key).add(name, key.pods)
             pods = self._population.selected(key)
         else:
-            self._ruleset.add_set(name, SetType(f"{family.type} . inet_proto . inet_service"))
+            self._ruleset.add_set(name, SetType(f"{family.type} . {PORTS_KEY}"))
             self._named.setdefault((key.name, key.protocol), {})[name] = None
             pods = self._population.having(key)
         for pod in pods:

@@ -19,6 +19,8 @@ STAMP = "stamp"  # the set whose one element's comment says which ruleset this i
 Direction = Literal["ingress", "egress"]
 DIRECTIONS: tuple[Direction, Direction] = ("ingress", "egress")
 POLICY_TYPES: Mapping[str, Direction] = {"Ingress": "ingress", "Egress": "egress"}
+JUDGED_END: Mapping[Direction, str] = {"ingress": "daddr", "egress": "saddr"}  # where the pod's own address stands
+PORTS_KEY = "inet_proto . inet_service"
 
 NAME_LENGTH = 16  # hexadecimal digits: among a million names two alike are found once in forty million nodes
 DIGEST_BYTES = 8
@@ -128,7 +130,6 @@ class Ruleset:
         """Add a verdict map that is not there."""
         self.verdicts[name] = {}
         self._count(1, "map", name)
-        self.touched.objects.add(name)
 
     def set_verdict(self, name: str, address: str, verdict: str) -> None:
         """Let a map send an address there; "" for nowhere."""
@@ -173,6 +174,11 @@ def name_of(prefix: str, *content: object) -> str:
 def is_policy_chain(name: str) -> bool:
     """Whether the chain holds a policy's rules."""
     return name.startswith(("pi_", "pe_"))
+
+
+def is_class_chain(name: str) -> bool:
+    """Whether the chain is where the pods of a class are sent."""
+    return name.startswith(("ci_", "ce_"))
 
 
 def map_name(direction: Direction, family: Family) -> str:

@@ -3,14 +3,7 @@
 ``--run-firewall`` is not here: every plugin's switch comes from core/agent_options.py.
 """
 
-from kube_router.core.options import Option, Value
-
-
-def _positive(value: Value) -> None:
-    assert isinstance(value, (int, float))
-    if value <= 0:
-        raise ValueError("has to be greater than 0")
-
+from kube_router.core.options import Option, positive
 
 OPTIONS = (
     Option(
@@ -18,7 +11,7 @@ OPTIONS = (
         "duration",
         300.0,
         "how often the policies' table is compared with the kernel, though nothing has changed",
-        check=_positive,
+        check=positive,
     ),
     Option(
         "netpol-default-deny",

@@ -26,7 +26,7 @@ from kube_router.plugins.firewall.explain import explain
 from kube_router.plugins.firewall.flows import Judge
 from kube_router.plugins.firewall.kernel import Kernel
 from kube_router.plugins.firewall.metrics import Metrics
-from kube_router.plugins.firewall.model import Direction, Touched
+from kube_router.plugins.firewall.model import Direction, Touched, is_class_chain, is_policy_chain
 from kube_router.plugins.firewall.options import OPTIONS
 from kube_router.plugins.firewall.strict import judge_of
 from kube_router.plugins.firewall.table import Outcome, Table
@@ -60,6 +60,7 @@ class Firewall:
         self._context = context
         flag = context.options.flag
         self._settings = Settings(default_deny=flag("netpol-default-deny"), judge_icmp=flag("netpol-judge-icmp"))
+        self._strict, self._reads_drops = flag("netpol-strict"), flag("netpol-read-drops")
         self._cluster = self._empty()
         self._owners: Mapping[str, tuple[Direction, str]] = {}
         self._metrics = Metrics(context.metrics, lambda: self._owners)
@@ -68,7 +69,7 @@ class Firewall:
         self._table = Table(self._kernel)
         self._taken_over = False
         self._drops = Drops(describe=self._pod_at, policies_of=self._policies_of, note=context.note)
-        if not flag("netpol-read-drops"):
+        if not self._reads_drops:
             self._drops.state = "not read (--netpol-read-drops=false)"
         self._changed: Callable[[], None] = lambda: None
 
@@ -85,12 +86,12 @@ class Firewall:
         anew = await self._update(view, dirty)
         ruleset = self._cluster.ruleset
         touched = ruleset.take_touched()
-        writes: Counter[str] = Counter()
         outcome = await self._context.run(self._bring, None if anew or dirty.everything else touched, view.in_sync)
-        writes.update(outcome.changes)
+        writes = Counter(outcome.changes)
         self._export()
-        if (anew or outcome.changes) and self._context.options.flag("netpol-strict"):
-            cut = await self._context.run(self._cut_flows, sorted(self._cluster.local_addresses), self._judge(view))
+        if self._strict and (anew or outcome.changes):
+            judge = judge_of(view, self._settings)
+            cut = await self._context.run(self._cut_flows, sorted(self._cluster.local_addresses), judge)
             writes["flow cut"] += cut
             self._metrics.cut_flows.inc(cut)
         if view.in_sync and not self._taken_over:
@@ -103,7 +104,7 @@ class Firewall:
         self._changed = changed
         try:
             async with anyio.create_task_group() as tasks:
-                if self._context.options.flag("netpol-read-drops"):
+                if self._reads_drops:
                     tasks.start_soon(self._drops.run)
                 tasks.start_soon(self._watch.run, self._disturbed)
         except ExceptionGroup as errors:  # of which there is one: the runner is to tell its words
@@ -134,13 +135,7 @@ class Firewall:
     # -- on the loop ---------------------------------------------------------------------------------------------------
 
     def _empty(self) -> Cluster:
-        options = self._context.options
-        return Cluster(
-            self._context.node,
-            default_deny=options.flag("netpol-default-deny"),
-            judge_icmp=options.flag("netpol-judge-icmp"),
-            strict=options.flag("netpol-strict"),
-        )
+        return Cluster(self._context.node, **self._settings._asdict(), strict=self._strict)
 
     async def _update(self, view: ClusterView, dirty: Dirty) -> bool:
         """Take in what is dirty; return whether everything was taken in anew."""
@@ -166,9 +161,6 @@ class Firewall:
     def _policies_of(self, address: str, direction: Direction) -> list[str]:
         return self._cluster.policies_of(address, direction)
 
-    def _judge(self, view: ClusterView) -> Judge:
-        return judge_of(view, self._settings)
-
     def _disturbed(self, doubt: Doubt) -> None:
         if doubt == "foreign":
             self._metrics.repairs.inc()
@@ -180,7 +172,7 @@ class Firewall:
     def _export(self) -> None:
         ruleset = self._cluster.ruleset
         self._owners = self._cluster.chain_owners()
-        self._metrics.chains.set(sum(name[:3] in ("pi_", "pe_", "ci_", "ce_") for name in ruleset.chains))
+        self._metrics.chains.set(sum(is_policy_chain(name) or is_class_chain(name) for name in ruleset.chains))
         self._metrics.sets.set(len(ruleset.sets))
         self._metrics.faulty.set(self._cluster.faulty)
 

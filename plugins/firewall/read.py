@@ -23,8 +23,7 @@ def parse_table(text: str) -> Ruleset:
     """Return the table's content without its stamp. Raises NotOurs."""
     ruleset = Ruleset()
     counters = set()
-    body = iter(_blocks(text))
-    for kind, name, lines in body:
+    for kind, name, lines in _blocks(text):
         if kind == "chain":
             if name in ruleset.chains:
                 raise NotOurs(f"chain {name} twice")

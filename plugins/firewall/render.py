@@ -6,7 +6,7 @@ dispatches, hooks. Within a kind the order is that of the names, which makes equ
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from kube_router.plugins.firewall.model import STAMP, TABLE, Chain, Ruleset, SetType, is_policy_chain
+from kube_router.plugins.firewall.model import STAMP, TABLE, Chain, Ruleset, SetType, is_class_chain, is_policy_chain
 from kube_router.plugins.firewall.plan import Edit
 
 _FIXED_FIRST = ("exempt", "deny_egress", "deny_ingress", "invalid_egress", "invalid_ingress")
@@ -73,7 +73,7 @@ def _rank(name: str, chain: Chain) -> int:
         return _FIXED_FIRST.index(name)
     if is_policy_chain(name):
         return len(_FIXED_FIRST)
-    return len(_FIXED_FIRST) + (1 if name.startswith(("ci_", "ce_")) else 2)
+    return len(_FIXED_FIRST) + (1 if is_class_chain(name) else 2)
 
 
 def _set(name: str, type: SetType) -> Iterator[str]:

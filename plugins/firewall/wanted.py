@@ -239,7 +239,7 @@ class Cluster:
         old = self._compiled.pop(key, None)
         if policy is None:
             return old
-        new = self._compiled[key] = compile_policy(policy, self.settings.families)
+        new = self._compiled[key] = compile_policy(policy, self.settings.families, faulty=key in self._faults)
         for name, (peer, family) in (new.uses.peers | new.uses.named).items():
             self._members.use(name, peer, family)
         for name, fixed in new.uses.fixed.items():

@@ -5,13 +5,7 @@
 
 import ipaddress
 
-from kube_router.core.options import Option, Value
-
-
-def _positive(value: Value) -> None:
-    assert isinstance(value, (int, float))
-    if value <= 0:
-        raise ValueError("has to be greater than 0")
+from kube_router.core.options import Option, Value, positive
 
 
 def _cidrs(value: Value) -> None:
@@ -29,7 +23,7 @@ OPTIONS = (
         "duration",
         300.0,
         "how often everything is compared with the kernel, though nothing has changed",
-        check=_positive,
+        check=positive,
     ),
     Option("masquerade-all", "bool", False, "masquerade all service traffic, also that of pods"),
     Option(

@@ -9,7 +9,10 @@ import yaml
 from kube_router.core.view import T
 from kube_router.events.model import ContainerPort, Namespace, NetworkPolicy, Node, NodeAddress, Object, Pod
 from kube_router.events.normalize_policy import normalize_networkpolicy
+from kube_router.plugins.firewall.compile import Compiled, compile_policy
 from kube_router.plugins.firewall.evaluate import DEFAULTS, Settings, Verdict, evaluate
+from kube_router.plugins.firewall.model import Family
+from kube_router.plugins.firewall.validity import faults_of
 from kube_router.plugins.firewall.world import World
 
 
@@ -81,6 +84,11 @@ def policy(spec: str | Mapping[str, Any], key: str = "shop/p") -> NetworkPolicy:
     found = normalize_networkpolicy(raw.encode(), str).obj
     assert isinstance(found, NetworkPolicy)
     return found
+
+
+def compiled_for(policy: NetworkPolicy, families: Iterable[Family]) -> Compiled:
+    """Return what a policy is compiled to, its own faults taken into account."""
+    return compile_policy(policy, families, faulty=bool(faults_of(policy)))
 
 
 def world(*objects: Object) -> World:

@@ -4,11 +4,10 @@ import re
 from typing import Any
 
 import pytest
-from harness.shop import policy
+from harness.shop import compiled_for, policy
 
 from kube_router.events.model import NetworkPolicy
 from kube_router.plugins.firewall.compile import COMMENT_LENGTH_MAX, Compiled, FixedSet, NamedKey, PeerKey, Uses
-from kube_router.plugins.firewall.compile import compile_policy as compiled_for
 from kube_router.plugins.firewall.model import FAMILIES, IPV4, IPV6, Direction, SetType
 from kube_router.plugins.firewall.terms import Term
 
