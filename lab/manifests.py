@@ -5,6 +5,7 @@ read what the lab's "API server" holds. An EndpointSlice that changes gets the t
 controller notes it (endpoints.kubernetes.io/last-change-trigger-time).
 """
 
+import contextlib
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,7 +30,9 @@ def read(paths: Iterable[Path]) -> list[Json]:
     found: list[Json] = []
     for path in paths:
         if path.is_dir():
-            found += read(sorted(one for one in path.iterdir() if one.suffix in SUFFIXES))
+            for one in sorted(one for one in path.iterdir() if one.suffix in SUFFIXES):
+                with contextlib.suppress(FileNotFoundError):  # gone since the folder was listed: as if it came later
+                    found += _objects_in(one, one.read_bytes())
         else:
             found += _read_file(path)
     return found
@@ -37,9 +40,14 @@ def read(paths: Iterable[Path]) -> list[Json]:
 
 def _read_file(path: Path) -> list[Json]:
     try:
-        documents = list(yaml.load_all(path.read_bytes(), Loader=_Loader))
+        return _objects_in(path, path.read_bytes())
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
+
+
+def _objects_in(path: Path, text: bytes) -> list[Json]:
+    try:
+        documents = list(yaml.load_all(text, Loader=_Loader))
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
         raise ConfigError(f"{path}:{line}: {error.problem}") from error

