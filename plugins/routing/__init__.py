@@ -1,0 +1,1 @@
+"""Routing: every node a BGP router (README.md)."""

@@ -1,0 +1,1 @@
+"""A BGP speaker in pure Python: codec, state machine and tables without I/O, sessions on asyncio."""
