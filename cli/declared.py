@@ -14,7 +14,7 @@ from kube_router.events.sources.folder import read_folder
 
 def declared(path: Path, catalogue: Catalogue, report: Callable[[str], None]) -> Iterator[AnyRecord]:
     """Yield the records; all bear the time of the last change of ``path``. What cannot be used is reported."""
-    manifests = read_folder(path, tuple(catalogue), _redacted)
+    manifests = read_folder(path, catalogue.watched, _redacted)
     of_files = [problem for _, problems in sorted(manifests.problems.items()) for problem in problems]
     of_objects = [problem for objects in manifests.objects.values() for new in objects for problem in new.problems]
     for problem in (*of_files, *of_objects):

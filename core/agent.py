@@ -99,7 +99,7 @@ class Agent:
         self.runners = self._build_runners()
         self.problems.set("plugins", registry.problems)
         needed = {resource for runner in self.runners for resource in self._view(runner.plugin).resources}
-        resources = [resource for resource in self.catalogue if resource.name in needed]
+        resources = [resource for resource in self.catalogue.watched if resource.name in needed]
         self.source = make_source(options, self.intake, resources, self.redactor.digest)
         self.watchdog = Watchdog({runner.name: _package(runner.plugin) for runner in self.runners})
 
@@ -168,6 +168,8 @@ class Agent:
                 fenced=worker.fenced,
                 secret=self.redactor.plaintext,
                 note=partial(self.intake.note, name),
+                publish=self.intake.publish,
+                confirm=self.intake.settle,
             )
             return self.registry.build(name, context)
 

@@ -17,7 +17,7 @@ from kube_router.core.options import Option, Options
 from kube_router.core.view import Cause, ClusterView, Dirty, Line, Ref, Stored
 from kube_router.events.errors import ConfigError, KernelError, ObjectError, Problem
 from kube_router.events.model import Object
-from kube_router.events.resource import Normalized, Resource
+from kube_router.events.resource import Normalized, Resource, local_kind
 
 __all__ = [
     "Cause",
@@ -38,6 +38,7 @@ __all__ = [
     "Resource",
     "Stored",
     "hookimpl",
+    "local_kind",
 ]
 
 PROJECT = "kube_router"
@@ -57,6 +58,20 @@ class Receipt:
     failed: str = ""
 
 
+class Publish(Protocol):
+    """See ``Context.publish``."""
+
+    def __call__(
+        self, model: type[Object], objects: Iterable[Object] = (), gone: Iterable[str] = (), *, journaled: bool = True
+    ) -> None: ...
+
+
+def _published_nowhere(
+    model: type[Object], objects: Iterable[Object] = (), gone: Iterable[str] = (), *, journaled: bool = True
+) -> None:
+    return None
+
+
 @dataclass(frozen=True)
 class Context:
     """What the agent gives a plugin.
@@ -65,7 +80,14 @@ class Context:
     plugin its thread, not the agent its loop. ``fenced`` tells code in such a thread that it was given up: a long loop
     of kernel writes asks before each batch. ``secret`` returns the plaintext of a redacted value while it is known.
     ``note`` writes a line about the plugin into the journal: something it saw that explains the node later.
-    Offline (``kr replay``) ``run`` and ``secret`` are not to be called, and ``note`` does nothing.
+
+    ``publish(model, objects, gone=())`` adds, replaces and removes (by key) objects of a local kind that the plugin
+    brings (``Resource(local=True)``): what it found out by itself and plans from. It is journaled, makes dirty, and is
+    seen in the view like everything else; ``journaled=False`` is for tables too large for a journal.
+    ``confirm(model)`` says once that the list is whole: until then the view is not ``in_sync``.
+
+    Offline (``kr replay``) ``run`` and ``secret`` are not to be called; ``note``, ``publish`` and ``confirm`` do
+    nothing.
     """
 
     node: str
@@ -75,6 +97,8 @@ class Context:
     fenced: Callable[[], bool] = lambda: False
     secret: Callable[[str], str | None] = lambda digest: None
     note: Callable[[str], None] = lambda text: None
+    publish: Publish = _published_nowhere
+    confirm: Callable[[type[Object]], None] = lambda model: None
 
 
 @runtime_checkable

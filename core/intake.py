@@ -13,6 +13,7 @@ from kube_router.core.state import State
 from kube_router.core.view import Ref, Stored
 from kube_router.events.errors import Problem
 from kube_router.events.event import Advance, Change, Delete, Note, Put, ReceiptRecord, Sync
+from kube_router.events.model import Object
 from kube_router.events.resource import Normalized
 
 
@@ -102,6 +103,49 @@ class Intake:
     def problem(self, where: str, problems: tuple[Problem, ...]) -> None:
         self.problems.set(where, problems)
 
+    # -- what the node itself finds out --------------------------------------------------------------------------------
+
+    def publish(
+        self, model: type[Object], objects: Iterable[Object] = (), gone: Iterable[str] = (), *, journaled: bool = True
+    ) -> None:
+        """Add, replace and remove objects of a local kind; those that are as they were are no events.
+
+        What is not ``journaled`` is folded into the state alone: for tables that no journal should hold.
+        """
+        resource = self._local(model)
+        known, seq, t = self.state.known(resource), self.state.seq, self._now_ms()
+        step = 1 if journaled else 0
+        changes: list[Put | Delete] = []
+        for obj in objects:
+            key = obj.key
+            if (old := known.get(key)) is None or old.obj != obj:
+                seq += step
+                changes.append(Put(seq=seq, t=t, r=resource, key=key, obj=obj))
+        for key in gone:
+            if key in known:
+                seq += step
+                changes.append(Delete(seq=seq, t=t, r=resource, key=key))
+        if not journaled:
+            self.state.volatile.add(resource)
+        elif resource in self.state.volatile:
+            raise ValueError(f"{resource} has gone out of the journal and can come back only with a new agent")
+        if changes:
+            self._record(changes, journaled=journaled)
+
+    def settle(self, model: type[Object]) -> None:
+        """Say that what is published of a local kind is all there is: from now on the rest may be deleted."""
+        resource = self._local(model)
+        if resource not in self.live:
+            n = len(self.state.known(resource))
+            self._record([Sync(seq=self.state.seq + 1, t=self._now_ms(), r=resource, n=n)])
+            self._confirmed(resource)
+
+    def _local(self, model: type[Object]) -> str:
+        resource = self.state.catalogue.by_model(model)
+        if not resource.local:
+            raise ValueError(f"{resource.name} come from the source: a plugin publishes local kinds only")
+        return resource.name
+
     # -- what else is journaled ----------------------------------------------------------------------------------------
 
     def note(self, about: str, text: str) -> None:
@@ -143,8 +187,9 @@ class Intake:
         t = self._now_ms()
         return Put(seq=seq, t=t, r=resource, key=key, rv=new.rv, trigger_ms=new.trigger_ms, obj=new.obj)
 
-    def _record(self, changes: Sequence[Change]) -> None:
-        self._journal.append(changes)
+    def _record(self, changes: Sequence[Change], *, journaled: bool = True) -> None:
+        if journaled:
+            self._journal.append(changes)
         entries = []
         for change in changes:
             ref = self.state.apply(change)

@@ -5,7 +5,7 @@ arrive while it works coalesce, since only *what* is dirty counts. A failed reco
 gets everything dirty. An exception other than KernelError or PeerError, or a missed deadline, means the plugin's own
 memory cannot be trusted: it is built anew.
 
-When a reconcile may start: once the full list of every kind the plugin needs is known, by the
+When a reconcile may start: once the full list of every kind the plugin needs from the source is known, by the
 journal or by the live source; only by the live source where the kernel may be newer than the journal (``hold``).
 """
 
@@ -160,7 +160,7 @@ class Runner:
         return False
 
     def _may_start(self) -> bool:
-        return self._view.in_sync if self.hold else self._view.recovered
+        return self._view.confirmed if self.hold else self._view.recovered
 
     def _pull(self) -> None:
         """Move the cursor to the head of the log."""

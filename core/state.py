@@ -36,6 +36,7 @@ class State:
         self.rvs: dict[str, str] = {}
         self.synced: set[str] = set()
         self.objects: dict[str, dict[str, Put]] = {}
+        self.volatile: set[str] = set()  # resources whose objects are in no journal, so in no snapshot either
         self._covered = 0  # the seq up to which a snapshot holds everything
         self._slices: dict[str, dict[str, EndpointSlice]] = {}
 
@@ -64,8 +65,9 @@ class State:
 
     def puts(self) -> Iterator[Put]:
         """Return the state as the puts of a snapshot, each with the seq and time that brought it."""
-        for objects in self.objects.values():
-            yield from objects.values()
+        for resource, objects in self.objects.items():
+            if resource not in self.volatile:
+                yield from objects.values()
 
     def slices_of(self, service_key: str) -> Sequence[EndpointSlice]:
         """Return the EndpointSlices of a Service, ordered by name."""
@@ -131,6 +133,7 @@ class View:
     def __init__(self, state: State, needs: Iterable[type[Object]], live: set[str] | None = None) -> None:
         self._state = state
         self._names = {model: state.catalogue.by_model(model).name for model in needs}
+        self._watched = frozenset(name for name in self._names.values() if not state.catalogue.by_name(name).local)
         self._live = live
 
     @property
@@ -142,9 +145,14 @@ class View:
         return self._live is None or self._live.issuperset(self._names.values())
 
     @property
+    def confirmed(self) -> bool:
+        """Whether the live source has confirmed its kinds; local ones are the plugin's own matter."""
+        return self._live is None or self._live.issuperset(self._watched)
+
+    @property
     def recovered(self) -> bool:
-        """Whether the full list of every kind needed was known at some time: by the journal or by the live source."""
-        return self.in_sync or self._state.synced.issuperset(self._names.values())
+        """Whether the source's full list of every kind was known at some time: by the journal or by itself."""
+        return self.confirmed or self._state.synced.issuperset(self._watched)
 
     @property
     def resources(self) -> frozenset[str]:

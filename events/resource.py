@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from msgspec import Raw
 
-from kube_router.events.errors import Problem
+from kube_router.events.errors import ObjectError, Problem
 from kube_router.events.event import ObjectDecoder, object_decoder
 from kube_router.events.model import Object
 
@@ -39,6 +39,9 @@ class Resource:
     ``name`` is the API's plural and the journal's ``r``; ``api`` such as ``/apis/discovery.k8s.io/v1``; ``selectors``
     are query parameters (labelSelector, fieldSelector) sent with LIST and WATCH. ``normalize`` takes one object as the
     API's JSON and the redactor of secrets, and raises ObjectError for what cannot be used at all.
+
+    A ``local`` kind is watched nowhere: a plugin publishes its objects, what the node found out by itself, and they
+    are journaled and planned from like all others.
     """
 
     name: str
@@ -48,11 +51,21 @@ class Resource:
     normalize: Callable[[bytes | Raw, Redact], Normalized]
     selectors: Mapping[str, str] = field(default_factory=dict)
     namespaced: bool = True
+    local: bool = False
 
     @property
     def api_version(self) -> str:
         """``v1`` or ``group/version``, as manifests write it."""
         return self.api.removeprefix("/apis/").removeprefix("/api/")
+
+
+def local_kind(name: str, model: type[Object]) -> Resource:
+    """Return the resource of what a node finds out by itself."""
+
+    def normalize(raw: bytes | Raw, redact: Redact) -> Normalized:
+        raise ObjectError(model.__name__, "?", "is no Kubernetes object: the node itself finds it out")
+
+    return Resource(name, "", model.__name__, model, normalize, namespaced=False, local=True)
 
 
 class Catalogue:
@@ -80,6 +93,11 @@ class Catalogue:
 
     def __contains__(self, name: str) -> bool:
         return name in self._by_name
+
+    @property
+    def watched(self) -> tuple[Resource, ...]:
+        """Those that a source delivers."""
+        return tuple(resource for resource in self if not resource.local)
 
     def by_name(self, name: str) -> Resource:
         """KeyError for a name nobody registered."""

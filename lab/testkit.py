@@ -35,6 +35,7 @@ from kube_router.core.registry import GROUP, Registry
 from kube_router.core.state import State, View
 from kube_router.events.errors import ConfigError, ObjectError
 from kube_router.events.event import Delete, Put
+from kube_router.events.model import Object
 from kube_router.events.redact import Redactor
 from kube_router.events.resource import Normalized, Resource
 from kube_router.lab import cluster, manifests
@@ -96,6 +97,7 @@ class Bench:
             metrics=self.metrics,
             run=_run,
             secret=self._redactor.plaintext,
+            publish=self._publish,
         )
         self.plugin: Plugin = self.registry.build(name, context)
 
@@ -131,9 +133,12 @@ class Bench:
     async def reconcile(self, *, everything: bool = False) -> Receipt:
         """Let the plugin do its work, told what has changed since the last time; the first time that is everything."""
         dirty = Dirty(frozenset(), True) if everything or self._dirty is None else Dirty(frozenset(self._dirty))
-        receipt = await self.plugin.reconcile(self.view, dirty)
         self._dirty = set()
-        return receipt
+        try:
+            return await self.plugin.reconcile(self.view, dirty)
+        except Exception:
+            self._dirty = None
+            raise
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
@@ -143,7 +148,7 @@ class Bench:
         derived = derive(written, topology, self._allocations)
         self._written, self._allocations = written, derived.allocations
         self.problems = list(derived.problems)
-        by_kind = {(resource.api_version, resource.kind): resource for resource in self.state.catalogue}
+        by_kind = {(resource.api_version, resource.kind): resource for resource in self.state.catalogue.watched}
         wanted: dict[Ref, Normalized] = {}
         for obj in derived.objects:
             resource = by_kind.get((str(obj.get("apiVersion", "")), kind(obj))) or _by_kind(by_kind.values(), obj)
@@ -168,6 +173,22 @@ class Bench:
             self.state.apply(Delete(seq=self.state.seq + 1, t=self.state.t + 1, r=ref.resource, key=ref.key))
             changed.add(ref)
         self._held = wanted
+        if self._dirty is not None:
+            self._dirty |= changed
+
+    def _publish(
+        self, model: type[Object], objects: Iterable[Object] = (), gone: Iterable[str] = (), *, journaled: bool = True
+    ) -> None:
+        name = self.state.catalogue.by_model(model).name
+        changed = set()
+        for obj in objects:
+            old = self.state.known(name).get(obj.key)
+            if old is None or old.obj != obj:
+                self.state.apply(self._put(Ref(name, obj.key), Normalized(obj, "")))
+                changed.add(Ref(name, obj.key))
+        for key_ in gone:
+            self.state.apply(Delete(seq=self.state.seq + 1, t=self.state.t + 1, r=name, key=key_))
+            changed.add(Ref(name, key_))
         if self._dirty is not None:
             self._dirty |= changed
 

@@ -12,9 +12,9 @@ from kube_router.core.state import State, View
 from kube_router.core.view import Ref
 from kube_router.events.errors import Problem
 from kube_router.events.event import Advance, Change, Delete, Put, Segment, Sync
-from kube_router.events.model import EndpointSlice, Namespace, Service
+from kube_router.events.model import EndpointSlice, Namespace, Object, Service
 from kube_router.events.normalize import BUILTIN
-from kube_router.events.resource import Catalogue, Normalized
+from kube_router.events.resource import Catalogue, Normalized, local_kind
 
 
 class Journal:
@@ -179,3 +179,55 @@ def test_a_snapshot_leaves_the_position_where_its_head_says() -> None:
     state.apply(Put(seq=10, t=10, r="services", key="prod/dns", rv="901", obj=Service(namespace="prod", name="dns")))
     assert state.rvs == {"services": "901"}
     assert (state.seq, state.t) == (10, 10)
+
+
+# -- what the node itself finds out ------------------------------------------------------------------------------------
+
+
+class Link(Object, frozen=True, kw_only=True):
+    mtu: int = 0
+
+
+@pytest.fixture(name="local")
+def _local() -> Rig:
+    rig = Rig()
+    rig.state.catalogue.add(local_kind("links", Link))
+    return rig
+
+
+def test_what_a_plugin_publishes_is_journaled_folded_and_makes_dirty(local: Rig) -> None:
+    local.intake.publish(Link, [Link(name="eth0", mtu=1500), Link(name="eth1", mtu=9000)])
+    local.intake.publish(Link, [Link(name="eth0", mtu=1500)], ["eth1", "eth2"])  # nothing new of eth0, no eth2
+    assert local.ops() == [("put", "eth0", ""), ("put", "eth1", ""), ("del", "eth1", "")]
+    assert [entry.ref for entry in local.log.since(0) or ()] == [
+        Ref("links", "eth0"),
+        Ref("links", "eth1"),
+        Ref("links", "eth1"),
+    ]
+    assert [put.seq for put in local.state.puts()] == [1]
+    assert local.state.seq == 3
+
+
+def test_a_view_is_in_sync_once_the_plugin_has_said_so_of_its_own_kinds(local: Rig) -> None:
+    view = View(local.state, (Service, Link), local.intake.live)
+    local.intake.replace("services", [], "7", "initial")
+    assert (view.confirmed, view.recovered, view.in_sync) == (True, True, False)
+    local.intake.settle(Link)
+    local.intake.settle(Link)
+    assert view.in_sync
+    assert local.ops() == [("sync", "services", "7"), ("sync", "links", "")]
+
+
+def test_what_is_too_much_for_a_journal_is_in_the_state_alone(local: Rig) -> None:
+    local.intake.publish(Link, [Link(name="eth0")])
+    local.intake.publish(Link, [Link(name="eth1")], journaled=False)
+    assert local.ops() == [("put", "eth0", "")]
+    assert (sorted(local.state.known("links")), local.state.seq) == (["eth0", "eth1"], 1)
+    assert list(local.state.puts()) == []  # nor in a snapshot: it would be half of the truth
+    with pytest.raises(ValueError, match="gone out of the journal"):
+        local.intake.publish(Link, [Link(name="eth2")])
+
+
+def test_what_comes_from_the_source_is_not_for_plugins_to_publish(local: Rig) -> None:
+    with pytest.raises(ValueError, match="services come from the source"):
+        local.intake.publish(Service, [Service(name="web")])
