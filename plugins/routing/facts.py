@@ -8,6 +8,8 @@ journal, also in a replay on another machine.
 from kube_router.events.model import Object, Part
 from kube_router.events.resource import local_kind
 
+GATEWAYS_MAX = 256
+
 
 class Link(Part, frozen=True, kw_only=True):
     """An interface. ``addresses`` are global ones with their prefix length (``10.0.0.1/24``), in order."""
@@ -17,10 +19,23 @@ class Link(Part, frozen=True, kw_only=True):
     addresses: tuple[str, ...] = ()
 
 
+class Gateway(Part, frozen=True, kw_only=True):
+    """A route of the main table that is none of ours and leads through a gateway; ``0.0.0.0/0`` is the default one."""
+
+    destination: str
+    via: str
+    device: str
+
+
 class Host(Object, frozen=True, kw_only=True):
-    """The node's own interfaces that have a global address and are none of ours. ``name`` is the node's."""
+    """The node's own interfaces that have a global address and are none of ours. ``name`` is the node's.
+
+    ``gateways``: how addresses off these links are reached, at most GATEWAYS_MAX, the most specific first: the next hop
+    of an external peer may be behind one.
+    """
 
     links: tuple[Link, ...] = ()
+    gateways: tuple[Gateway, ...] = ()
 
 
 class Route(Object, frozen=True, kw_only=True):

@@ -58,6 +58,16 @@ class Daemon:
         self._process.kill()
         self._process.wait()
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal, if it runs."""
+        if self.pid:
+            os.kill(self.pid, number)
+
+    def wait_ended(self, timeout_s: float = STOP_S_MAX) -> None:
+        """Wait until it has ended by itself; subprocess.TimeoutExpired where it does not."""
+        if self._process is not None:
+            self._process.wait(timeout_s)
+
     def last_words(self) -> str:
         """Return the end of its log."""
         return self._log.read_text(errors="replace")[-LOG_TAIL:]
