@@ -2,7 +2,7 @@
 
 RFC 4271 section 6 names each error by a code and a subcode; RFC 4486, 7313, 8538 and 9384 add to its lists and RFC 9003
 adds words of the operator to two of them. A ``Fault`` is the error as an exception: all it holds is what goes into the
-NOTIFICATION, and words for our log. This file does not decide which error deserves a reset: that is its users' business.
+NOTIFICATION, and words for our log. Which error deserves a reset is not decided here.
 """
 
 import struct
