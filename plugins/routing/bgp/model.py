@@ -95,10 +95,18 @@ class NextHop(NamedTuple):
     link_local: bytes = b""
 
 
+class Kind(IntEnum):
+    """What an announced prefix stands for; export policy is by this."""
+
+    POD = 1
+    SERVICE = 2
+
+
 class Path(NamedTuple):
     """One way to a prefix, as a peer (or this node: ``peer`` "") told it.
 
-    ``weight`` and ``cost`` are local: a higher weight and a lower cost of reaching the next hop are better.
+    ``weight`` and ``cost`` are local: a higher weight and a lower cost of reaching the next hop are better. A path that
+    import policy refused is kept (to be shown, and to be judged anew) and never used: ``refused`` says why, in words.
     """
 
     peer: str
@@ -108,6 +116,8 @@ class Path(NamedTuple):
     stale: bool = False  # of a session that restarts gracefully
     weight: int = 0
     cost: int = 0
+    kind: Kind | None = None  # of this node's own paths
+    refused: str = ""
 
 
 # -- What a speaker is told to be ------------------------------------------------------------------------------------
@@ -155,13 +165,6 @@ class PeerConfig:
     prepend_count: int = 0
     communities: tuple[int, ...] = ()
     large_communities: tuple[tuple[int, int, int], ...] = ()
-
-
-class Kind(IntEnum):
-    """What an announced prefix stands for; export policy is by this."""
-
-    POD = 1
-    SERVICE = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
