@@ -23,7 +23,8 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
-from kube_router.plugins.routing.bgp.bfd_sessions import Sessions, Status, Wanted
+from kube_router.plugins.routing.bgp.bfd_session import Status, Wanted
+from kube_router.plugins.routing.bgp.bfd_sessions import Sessions
 from kube_router.plugins.routing.bgp.bfd_socket import Sockets, receive
 
 logger = logging.getLogger(__name__)

@@ -15,92 +15,21 @@ import random
 import secrets
 import socket
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from heapq import heappop, heappush
-from typing import NamedTuple
+from logging import INFO, WARNING
 
 from kube_router.plugins.routing.bgp import bfd_wire
-from kube_router.plugins.routing.bgp.bfd_fsm import NEVER, Machine, down_words
-from kube_router.plugins.routing.bgp.bfd_socket import (
-    MULTIHOP_PORT,
-    SINGLE_HOP_PORT,
-    TTL,
-    Datagram,
-    Sockets,
-    family_of,
-)
+from kube_router.plugins.routing.bgp.bfd_fsm import NEVER, down_words
+from kube_router.plugins.routing.bgp.bfd_session import Session, Status, Wanted
+from kube_router.plugins.routing.bgp.bfd_socket import TTL, Datagram, Sockets, family_of
 from kube_router.plugins.routing.bgp.bfd_wire import Control, State
-from kube_router.plugins.routing.bgp.model import BfdConfig
 
 logger = logging.getLogger(__name__)
 
 REOPEN_S = 2.0  # how long until a socket that could not be opened is tried again
+RENEW_S = 1.0
 Changed = Callable[[str, bool, str], None]
-
-
-class Wanted(NamedTuple):
-    """What a session is to be like. ``local_address`` "" leaves it to the kernel."""
-
-    local_address: str
-    config: BfdConfig
-    multihop: bool = False
-
-    @property
-    def port(self) -> int:
-        """The UDP port at both ends."""
-        return MULTIHOP_PORT if self.multihop and self.config.port == SINGLE_HOP_PORT else self.config.port
-
-
-class Status(NamedTuple):
-    """One session as an operator sees it. Times are 0 and states "" while the peer is not heard of."""
-
-    state: str
-    since_s: float  # how long it has been in Up, or out of it
-    words: str  # why it is not Up, "" if it is
-    flaps: int  # how often it left Up
-    remote_state: str
-    transmit_interval_ms: float
-    detection_time_ms: float
-    control_plane_independent: bool  # the peer's C bit
-    error: str
-
-
-class Session:
-    """One session and what surrounds its machine."""
-
-    def __init__(self, peer: str, wanted: Wanted, *, discriminator: int, now: float) -> None:
-        self.peer, self.wanted = peer, wanted
-        self.machine = Machine(wanted.config, local_discriminator=discriminator)
-        self.up = False
-        self.since, self.flaps = now, 0
-        self.send_error = self.hop_error = ""
-        self.scheduled = NEVER
-        self.leaving_until = NEVER
-
-    def deadline(self) -> float:
-        return 0.0 if self._answered() else min(self.machine.deadline(), self.leaving_until)
-
-    def has_left(self, now: float) -> bool:
-        """Say whether the peer knows that we leave, or had its time to hear of it."""
-        return self._answered() or now >= self.leaving_until
-
-    def _answered(self) -> bool:
-        remote = self.machine.remote
-        return self.leaving_until != NEVER and (remote is None or remote.state in (State.ADMIN_DOWN, State.DOWN))
-
-    def status(self, now: float, socket_error: str) -> Status:
-        machine, remote = self.machine, self.machine.remote
-        return Status(
-            state=machine.state.name,
-            since_s=now - self.since,
-            words="" if machine.state is State.UP else down_words(machine),
-            flaps=self.flaps,
-            remote_state=remote.state.name if remote else "",
-            transmit_interval_ms=machine.transmit_interval_us() / 1000,
-            detection_time_ms=machine.detection_time_us() / 1000,
-            control_plane_independent=remote is not None and remote.control_plane_independent,
-            error=self.send_error or self.hop_error or socket_error,
-        )
 
 
 class Sessions:
@@ -122,33 +51,26 @@ class Sessions:
 
     def want(self, wanted: Mapping[str, Wanted], now: float) -> None:
         """Have these sessions and no others; one whose timers alone changed goes on."""
-        told = {canonical(peer): each for peer, each in wanted.items()}
+        told = dict(_understood(wanted))
         for peer, session in list(self._of_peer.items()):
             new = told.get(peer)
-            if (
-                new is not None
-                and session.wanted._replace(config=new.config) == new
-                and new.port == session.wanted.port
-            ):
+            if new is not None and new.same_ends(session.wanted):
                 session.wanted = new
                 session.machine.configure(new.config)
                 self._schedule(session)
             else:
                 self._leave(session, now)
-        added = [peer for peer in told if peer not in self._of_peer]
-        for peer in added:
+        for peer in told.keys() - self._of_peer.keys():
             self._begin(peer, told[peer], now)
         self._open(now)
-        for peer in added:
-            self._schedule(self._of_peer[peer])
 
-    def _begin(self, peer: str, wanted: Wanted, now: float) -> Session:
+    def _begin(self, peer: str, wanted: Wanted, starts_at: float) -> None:
         discriminator = 0
         while not discriminator or discriminator in self._of_discriminator:
             discriminator = secrets.randbits(32)
-        session = Session(peer, wanted, discriminator=discriminator, now=now)
+        session = Session(peer, wanted, discriminator=discriminator, starts_at=starts_at)
         self._of_peer[peer] = self._of_discriminator[discriminator] = session
-        return session
+        self._schedule(session)
 
     def _leave(self, session: Session, now: float) -> None:
         del self._of_peer[session.peer]
@@ -225,7 +147,7 @@ class Sessions:
                 self._schedule(session)
         if left := [session for session in due if session.has_left(now)]:
             for session in left:
-                del self._of_discriminator[session.machine.local_discriminator]
+                self._of_discriminator.pop(session.machine.local_discriminator, None)
             self._open(now)
 
     def _schedule(self, session: Session) -> None:
@@ -269,21 +191,21 @@ class Sessions:
             return
         session.flaps += 1
         words = down_words(machine)
-        logger.warning(f"bfd_session_down peer={session.peer} why={words!r}")
-        by_order = machine.state is State.ADMIN_DOWN or (
+        on_purpose = machine.state is State.ADMIN_DOWN or (
             machine.remote is not None and machine.remote.state is State.ADMIN_DOWN
         )
-        if not by_order:
+        logger.log(INFO if on_purpose else WARNING, f"bfd_session_down peer={session.peer} why={words!r}")
+        if not on_purpose:
             self._changed(session.peer, False, words)
 
     def _renew(self, session: Session, error: Exception, now: float) -> None:
-        """Begin a session anew whose machine met a bug of ours, at the pace of an idle one."""
+        """Begin a session anew whose machine met a bug of ours, after a pause that keeps the log readable."""
         logger.error(f"bfd_session_failed peer={session.peer} error={error!r}", exc_info=error)
         self._of_discriminator.pop(session.machine.local_discriminator, None)
         if self._of_peer.get(session.peer) is session:
             if session.up:
                 self._changed(session.peer, False, f"a bug here: {error!r}")
-            self._begin(session.peer, session.wanted, now)
+            self._begin(session.peer, session.wanted, now + RENEW_S)
 
     # -- What is shown ------------------------------------------------------------------------------------------------
 
@@ -300,6 +222,11 @@ class Sessions:
         }
 
 
-def canonical(address: str) -> str:
-    """Return an address as the kernel tells it of a packet's source. OSError where it is none."""
-    return socket.inet_ntop(family_of(address), socket.inet_pton(family_of(address), address))
+def _understood(wanted: Mapping[str, Wanted]) -> Iterator[tuple[str, Wanted]]:
+    """Yield each peer's address as the kernel tells it of a packet's source; one that is none harms only itself."""
+    for peer, each in wanted.items():
+        family = family_of(peer)
+        try:
+            yield socket.inet_ntop(family, socket.inet_pton(family, peer)), each
+        except OSError:
+            logger.error(f"bfd_peer_ignored peer={peer!r} error='it is no IP address'")
