@@ -10,8 +10,9 @@ with such comments holds the rules that we would write, however this version of 
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from hashlib import sha256
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import ip_network
 from typing import Any, NamedTuple
 
 from kube_router.core import nlmsg
@@ -36,7 +37,7 @@ COMMENTS = tuple(f"{STAMP} {number}/{len(RULES)}" for number in range(1, len(RUL
 _REMOVALS = frozenset(NFNL_SUBSYS_NFTABLES << 8 | message for message in (2, 5, 8, 11, 14))
 _FRAME = frozenset({("table", TABLE), ("chain", CHAIN)} | {("set", name) for name in SETS})
 
-Cidr = IPv4Network | IPv6Network
+CIDRS_KEPT = 1 << 15  # taken apart once
 
 
 class Members(NamedTuple):
@@ -66,31 +67,31 @@ def members(
     *, pods4: Iterable[str] = (), pods6: Iterable[str] = (), nodes4: Iterable[str] = (), nodes6: Iterable[str] = ()
 ) -> Members:
     """Return the sets' elements for these CIDRs of pods and addresses of nodes. ValueError for what is neither."""
-    return Members(*(frozenset(map(_text, _uncovered(each))) for each in (pods4, pods6, nodes4, nodes6)))
+    return Members(*map(_uncovered, (pods4, pods6, nodes4, nodes6)))
 
 
 def both(one: Members, other: Members) -> Members:
     """Return the elements for what is in either."""
-    return Members(*(frozenset(map(_text, _uncovered(a | b))) for a, b in zip(one, other, strict=True)))
+    return Members(*(_uncovered(a | b) for a, b in zip(one, other, strict=True)))
 
 
-def _uncovered(cidrs: Iterable[str]) -> Iterator[Cidr]:
+def _uncovered(cidrs: Iterable[str]) -> frozenset[str]:
     """Return those CIDRs that no other of them covers."""
-    end = -1
-    for cidr in sorted({ip_network(text, strict=False) for text in cidrs}, key=_by_place):
-        last = int(cidr.broadcast_address)
-        if last > end:
-            yield cidr
-            end = last
+    found, end = [], -1
+    for _, last, text in sorted(map(_interval, cidrs)):
+        if -last > end:
+            found.append(text)
+            end = -last
+    return frozenset(found)
 
 
-def _by_place(cidr: Cidr) -> tuple[int, int]:
-    return int(cidr.network_address), cidr.prefixlen
-
-
-def _text(cidr: Cidr) -> str:
-    """Return a CIDR as nft lists it."""
-    return str(cidr.network_address) if cidr.prefixlen == cidr.max_prefixlen else str(cidr)
+@lru_cache(maxsize=CIDRS_KEPT)
+def _interval(cidr: str) -> tuple[int, int, str]:
+    """Return a CIDR's first address, its last negated (so that the widest of one beginning sorts first), its text."""
+    network = ip_network(cidr, strict=False)
+    is_host = network.prefixlen == network.max_prefixlen
+    text = str(network.network_address) if is_host else str(network)
+    return int(network.network_address), -int(network.broadcast_address), text
 
 
 # -- write -------------------------------------------------------------------------------------------------------------
@@ -170,11 +171,12 @@ def _listed(elements: Sequence[Any]) -> tuple[frozenset[str], bool]:
 
 
 def _element(element: Any) -> str:
-    """Return an element as text, "" for what we never write: a range, a comment, a timeout."""
-    if isinstance(element, str):
-        return element
+    """Return an element as we write it, "" for what we never write: a range, a comment, a timeout."""
     prefix = element.get("prefix") if isinstance(element, dict) else None
-    return f"{prefix['addr']}/{prefix['len']}" if prefix else ""
+    try:
+        return _interval(f"{prefix['addr']}/{prefix['len']}" if prefix else element)[2]
+    except (KeyError, TypeError, ValueError):
+        return ""
 
 
 def removes_ours(kind: int, body: memoryview) -> bool:
