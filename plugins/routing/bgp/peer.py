@@ -1,33 +1,55 @@
-"""One neighbour: its connections, what became of them, and what its owner is told."""
+"""One neighbour: its connections, what became of them, and what its owner is told.
+
+A peering has one connection of its own (``primary``), which connects again when it ended, and at most one beside it
+that the neighbour opened (``pending``). On the neighbour's OPEN it is decided which of the two stays (collision.py); a
+pending one that stays becomes the primary. All is done in call-backs of the event loop, no task is started.
+"""
 
 import asyncio
+import logging
+import random
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
-from kube_router.plugins.routing.bgp.caps import Capabilities
-from kube_router.plugins.routing.bgp.fsm import State
+from kube_router.plugins.routing.bgp import sockopt
+from kube_router.plugins.routing.bgp.collision import Verdict, ours_prevails, resolve
+from kube_router.plugins.routing.bgp.connection import Connection, Counters
+from kube_router.plugins.routing.bgp.connection import LocalConfig as LocalConfig
+from kube_router.plugins.routing.bgp.dial import Dialer, TcpDialer
+from kube_router.plugins.routing.bgp.fault import communication, error_name, notification
+from kube_router.plugins.routing.bgp.fsm import Fsm
+from kube_router.plugins.routing.bgp.fsm_words import (
+    CollisionLost,
+    Ended,
+    Faulted,
+    Penalty,
+    Start,
+    Stop,
+)
+from kube_router.plugins.routing.bgp.fsm_words import State as State
 from kube_router.plugins.routing.bgp.model import Negotiated, PeerConfig
+from kube_router.plugins.routing.bgp.session import Channel, Session, refuse
 from kube_router.plugins.routing.bgp.update import Update
 from kube_router.plugins.routing.bgp.wire import Open, RouteRefresh
 
+logger = logging.getLogger(__name__)
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LocalConfig:
-    """Who we are to a neighbour. ``capabilities`` is asked anew for every OPEN: graceful restart's bits change."""
-
-    asn: int
-    router_id: int
-    capabilities: Callable[[PeerConfig], Capabilities]
+JITTER_MIN = 0.75  # RFC 4271 section 10
+WITH_WORDS = frozenset({2, 4})  # Cease subcodes that carry a Shutdown Communication (RFC 9003)
+REJECTED = notification(6, 5)  # connection rejected
 
 
 class PeerOwner(Protocol):
-    """Whom a Peer tells. All calls come from the event loop, never from inside a call of the owner's but ``stop``."""
+    """Whom a Peer tells. All calls come from the event loop, never from inside a call of the owner's but ``stop``.
+
+    ``established`` is told once per session, ``down`` once for each ``established``.
+    """
 
     def established(self, peer: "Peer") -> None: ...
 
-    def down(self, peer: "Peer", why: str, graceful: bool) -> None: ...
+    def down(self, peer: "Peer", why: str, graceful: bool) -> None:
+        """The session is over; ``peer.negotiated`` is still what it was. ``graceful``: its routes stay as stale."""
 
     def update(self, peer: "Peer", update: Update) -> None: ...
 
@@ -37,18 +59,10 @@ class PeerOwner(Protocol):
 
 
 class Peer:
-    """A neighbour from ``start`` to ``stop``; another configuration needs another Peer. No tasks, only call-backs.
+    """A neighbour from ``start`` to ``stop``; another configuration needs another Peer.
 
-    ``established`` is told once per session, ``down`` once for each ``established``.
+    ``dial`` and ``jitter`` are for tests: how connections are opened, and the factor of every wait.
     """
-
-    config: PeerConfig
-    state: State
-    negotiated: Negotiated | None
-    their_open: Open | None
-    established_at: float | None  # by the loop's clock
-    flaps: int
-    last_error: str
 
     def __init__(
         self,
@@ -57,24 +71,199 @@ class Peer:
         local: LocalConfig,
         owner: PeerOwner,
         loop: asyncio.AbstractEventLoop | None = None,
-    ) -> None: ...
+        dial: Dialer | None = None,
+        jitter: Callable[[], float] | None = None,
+    ) -> None:
+        self.config = config
+        self.negotiated: Negotiated | None = None
+        self.their_open: Open | None = None
+        self.established_at: float | None = None  # by the loop's clock
+        self.flaps = 0
+        self.last_error = ""
+        self.counters = Counters()
+        self._local, self._owner = local, owner
+        self._loop = loop or asyncio.get_running_loop()
+        self._pending: Connection | None = None
+        self._primary = Connection(
+            Fsm(passive=config.passive, connect_retry_s=config.connect_retry_s),
+            config=config,
+            local=local,
+            owner=self,
+            counters=self.counters,
+            loop=self._loop,
+            dial=dial or TcpDialer(self._loop),
+            jitter=jitter or (lambda: random.uniform(JITTER_MIN, 1)),
+        )
+
+    @property
+    def state(self) -> State:
+        """The state of its connection that is furthest."""
+        beside = self._pending.fsm.state if self._pending is not None else State.IDLE
+        return max(self._primary.fsm.state, beside)
 
     def start(self) -> None:
         """Begin to connect, or to wait for its connection."""
+        self._primary.handle(Start())
 
     def stop(self, code: int = 6, subcode: int = 2, words: str = "", *, silent: bool = False) -> None:
         """End for good; with a NOTIFICATION unless ``silent`` (graceful restart: it keeps our routes)."""
+        data = communication(words) if words and code == 6 and subcode in WITH_WORDS else b""
+        ours = f"we ended it: {words or error_name(code, subcode)}"
+        event = Stop(code=code, subcode=subcode, data=data, words=ours, silent=silent)
+        if self._pending is not None:
+            self._pending.handle(event)
+        self._primary.handle(event)
 
     def reset(self, code: int, subcode: int, words: str) -> None:
         """End the session with a NOTIFICATION and, after a pause, begin again (RFC 4271: AutomaticStop; BFD: 6/10)."""
+        if self._primary.fsm.state >= State.OPENSENT:
+            self._primary.handle(Faulted(code, subcode, words))
 
     def accepted(self, sock: socket.socket) -> None:
         """Take a connection that it opened (the listener calls this)."""
+        if self._primary.fsm.state is State.IDLE:
+            self.counters.refused += 1
+            refuse(sock, REJECTED)
+            return
+        config = self.config
+        try:
+            sockopt.set_common(sock)
+            sockopt.set_hops(sock, internal=config.internal, ttl=config.ttl, ttl_security=config.ttl_security)
+        except OSError as error:
+            logger.warning("bgp_accept peer=%s error=%r now='closed'", config.address, error.strerror)
+            sock.close()
+            return
+        self.take(Session(sock, self._loop))
+
+    def take(self, channel: Channel) -> None:
+        """Use a TCP connection that it opened. One that it opened before and has not finished is superseded."""
+        if self._pending is not None:
+            self._pending.handle(CollisionLost("it opened another connection"))
+        self._pending = self._primary.beside()
+        self._pending.take(channel)
 
     def send(self, messages: Sequence[bytes]) -> bool:
         """Take whole messages for sending; False: none was taken, ``writable`` will be told when there is room."""
-        raise NotImplementedError
+        channel = self._primary.channel
+        if self._primary.fsm.state is not State.ESTABLISHED or channel is None:
+            return True  # they are of a session that is over
+        if channel.is_full():
+            return False
+        self.counters.sent += len(messages)
+        self.counters.updates_sent += len(messages)
+        channel.write(b"".join(messages))
+        return True
+
+    # -- What its connections tell ------------------------------------------------------------------------------------
+
+    def opened(self, connection: Connection, theirs: Open) -> bool:
+        """Return whether the connection may stay; the one that may not stay instead is ended."""
+        other = self._pending if connection is self._primary else self._primary
+        if other is None:
+            return True
+        local = self._local
+        prevails = ours_prevails(local.router_id, theirs.router_id, local.asn, theirs.asn)
+        verdict = resolve(connection.line, other.line, prevails=prevails)
+        if verdict is Verdict.NEW:
+            self._supersede(connection, CollisionLost("another connection with it stays"))
+        elif verdict is Verdict.OLD:
+            self.counters.collisions += 1
+        return verdict is not Verdict.OLD
+
+    def _supersede(self, connection: Connection, end: CollisionLost) -> None:
+        """Make a connection the primary, and the only one."""
+        other = self._pending if connection is self._primary else self._primary
+        self._primary, self._pending = connection, None
+        connection.promote(pending=False)
+        if other is None:
+            return
+        other.promote(pending=True)
+        if other.fsm.state >= State.OPENSENT:
+            self.counters.collisions += 1
+            other.handle(end)
+        else:
+            other.discard()
+
+    def up(self, connection: Connection) -> None:
+        """The connection is established."""
+        if connection is self._pending:
+            self._supersede(connection, CollisionLost("it began a new session", silent=True))
+        self.negotiated, self.their_open = connection.negotiated, connection.their_open
+        self.established_at = self._loop.time()
+        logger.info("bgp_up peer=%s asn=%d", self.config.address, self.config.asn)
+        self._owner.established(self)
+
+    def ended(self, connection: Connection, ended: Ended) -> None:
+        """A connection is over, or the try of one."""
+        if connection is self._pending:
+            self._pending = None
+            if connection.fsm.errors > self._primary.fsm.errors:
+                self._primary.handle(Penalty(ended.words))
+            return
+        if connection is self._primary or ended.loss is not None:
+            self._note(ended)
+
+    def _note(self, ended: Ended) -> None:
+        news = ended.words != self.last_error
+        self.last_error = ended.words
+        if ended.loss is None:
+            if news:
+                logger.info("bgp_no_session peer=%s why=%r", self.config.address, ended.words)
+            return
+        logger.warning(
+            "bgp_down peer=%s why=%r routes=%s", self.config.address, ended.words, "kept" if ended.graceful else "lost"
+        )
+        self.flaps += 1
+        self.established_at = None
+        self._owner.down(self, ended.words, ended.graceful)
+        if self.established_at is None:
+            self.negotiated = self.their_open = None
+
+    def updated(self, update: Update) -> None:
+        self._owner.update(self, update)
+
+    def asked(self, refresh: RouteRefresh) -> None:
+        self._owner.refresh(self, refresh)
+
+    def drained(self) -> None:
+        self._owner.writable(self)
+
+    # -- Seeing it ---------------------------------------------------------------------------------------------------
 
     def describe(self) -> Mapping[str, object]:
         """Return what ``kr bgp`` shows of it."""
-        raise NotImplementedError
+        up_s = 0.0 if self.established_at is None else self._loop.time() - self.established_at
+        return {
+            "address": self.config.address,
+            "asn": self.config.asn,
+            "state": self.state.name.lower(),
+            "uptime_s": round(up_s, 1),
+            "flaps": self.flaps,
+            "last_error": self.last_error,
+            "messages_received": self.counters.received,
+            "messages_sent": self.counters.sent,
+            "updates_received": self.counters.updates_received,
+            "updates_sent": self.counters.updates_sent,
+            "connections_refused": self.counters.refused,
+            "collisions": self.counters.collisions,
+            **_agreed(self.negotiated),
+        }
+
+
+def _agreed(negotiated: Negotiated | None) -> Mapping[str, object]:
+    if negotiated is None:
+        return {}
+    has = {
+        "four-octet-as": negotiated.four_octet_as,
+        "add-path": bool(negotiated.add_path_receive),
+        "extended-next-hop": bool(negotiated.extended_next_hop),
+        "extended-message": negotiated.message_max > 4096,
+        "route-refresh": negotiated.route_refresh,
+        "enhanced-refresh": negotiated.enhanced_refresh,
+        "graceful-restart": negotiated.graceful_restart is not None,
+    }
+    return {
+        "hold_time_s": negotiated.hold_time_s,
+        "families": sorted(family.name.lower() for family in negotiated.families),
+        "capabilities": [name for name, there in has.items() if there],
+    }
