@@ -69,7 +69,7 @@ class Agent:
         # A daemon: it ends with this process.
         threading.Thread(target=anyio.run, args=(relay.carry, doors, server), daemon=True).start()
         argv = [sys.executable, "-m", "kube_router.cli", "run", f"--kubeconfig={self._plane.access.kubeconfig}"]
-        argv += [f"--hostname-override={NODE}", "--run-proxy=false", "--health-port=0"]
+        argv += [f"--hostname-override={NODE}", "--run-proxy=false", "--run-router=false", "--health-port=0"]
         argv += [f"--journal-dir={self._folder / 'journal'}", f"--control-socket={self._folder / 'kr.sock'}"]
         with (self._folder / "agent.log").open("ab") as log:
             self._process = run_in(self._netns, lambda: subprocess.Popen(argv, stdout=log, stderr=log))

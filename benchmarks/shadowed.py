@@ -31,6 +31,7 @@ class Agent:
         argv += [
             "--run-proxy=false",
             "--run-firewall=false",
+            "--run-router=false",
             "--run-shadow",
             "--health-port=0",
             f"--journal-dir={folder / 'journal'}",

@@ -78,6 +78,13 @@ class ClusterView(Protocol):
         """
         ...
 
+    @property
+    def confirmed(self) -> bool:
+        """Whether the live source has confirmed the full list of every kind that comes from it; of local kinds the
+        plugin knows itself.
+        """
+        ...
+
     def get(self, model: type[T], key: str) -> T | None:
         """Return one object."""
         ...

@@ -63,4 +63,16 @@ class Session(Object, frozen=True, kw_only=True):
     error: str = ""
 
 
-RESOURCES = (local_kind("hosts", Host), local_kind("routes", Route), local_kind("sessions", Session))
+class RouteDigest(Object, frozen=True, kw_only=True):
+    """Stands for routes that are too many to be journaled: how many they are, and a hash of prefixes and next hops."""
+
+    count: int
+    sha256: str
+
+
+RESOURCES = (
+    local_kind("hosts", Host),
+    local_kind("routes", Route),
+    local_kind("sessions", Session),
+    local_kind("routedigests", RouteDigest),
+)

@@ -99,6 +99,12 @@ def _time_limit_s(item: pytest.Item) -> float:
     return float(item.config.getini("timeout") or 0)
 
 
+def need(why_none: str) -> None:
+    """Skip the test, or fail it in CI, if there is a reason why what it needs is not here."""
+    if why_none:
+        _cannot_run(why_none)
+
+
 def _cannot_run(reason: str) -> None:
     if machine.in_ci():
         pytest.fail(f"cannot run in CI: {reason}", pytrace=False)

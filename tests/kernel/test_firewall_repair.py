@@ -192,7 +192,7 @@ def test_cleanup_leaves_nothing_of_ours_and_all_of_others(lab: Policed) -> None:
     agent = lab.lab.agent("node-1")
     agent.stop()
     argv = [sys.executable, "-m", "kube_router.cli", "cleanup", f"--control-socket={agent.control_socket}"]
-    done = lab.lab.machines.run("node-1", [*argv, "--run-proxy=false"])
+    done = lab.lab.machines.run("node-1", [*argv, "--run-proxy=false", "--run-router=false"])
     assert done.returncode == 0, done.stderr
     tables = nft(lab, "list tables").split("\n")
     assert "table inet kube-router-firewall" not in tables

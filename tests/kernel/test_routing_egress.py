@@ -172,9 +172,9 @@ def test_a_node_that_comes_or_goes_costs_its_elements() -> None:
     def inside() -> None:
         egress = Egress()
         bring(egress)
-        more = {"pods4": [*PODS4, "10.244.3.0/24"], "nodes4": [*NODES4, "192.0.2.17"]}
-        assert bring(egress, **more) == {"element added": 2}
-        assert bring(egress, **more) == {}
+        pods4, nodes4 = [*PODS4, "10.244.3.0/24"], [*NODES4, "192.0.2.17"]
+        assert bring(egress, pods4=pods4, nodes4=nodes4) == {"element added": 2}
+        assert bring(egress, pods4=pods4, nodes4=nodes4) == {}
         assert bring(egress) == {"element removed": 2}
         assert listed().members == nftables.members(pods4=PODS4, pods6=PODS6, nodes4=NODES4, nodes6=NODES6)
 

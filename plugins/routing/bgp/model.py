@@ -6,7 +6,7 @@ whichever of NEXT_HOP and MP_REACH_NLRI carried it: so one block of attributes s
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from ipaddress import ip_address, ip_network
 from typing import NamedTuple
@@ -165,6 +165,19 @@ class PeerConfig:
     prepend_count: int = 0
     communities: tuple[int, ...] = ()
     large_communities: tuple[tuple[int, int, int], ...] = ()
+
+    @property
+    def session(self) -> "PeerConfig":
+        """What of it the session depends on: the rest can change under it."""
+        return replace(
+            self,
+            reflector_client=False,
+            next_hop_self=False,
+            prepend_asn=0,
+            prepend_count=0,
+            communities=(),
+            large_communities=(),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -68,7 +68,7 @@ def test_an_agent_started_with_kube_router_s_flags_answers_and_ends_when_told_to
     agent: subprocess.Popen[str], tmp_path: Path
 ) -> None:
     assert json.loads(status(tmp_path / "kr.sock").stdout)["node"] == "n1"
-    nobody = ("--run-proxy=false", "--run-firewall=false")
+    nobody = ("--run-proxy=false", "--run-firewall=false", "--run-router=false")
     second = kr("run", f"--journal-dir={tmp_path}/journal", "--control-socket=", *nobody, "--health-port=0")
     assert second.returncode == 2
     assert f"journal {tmp_path}/journal is in use by process {agent.pid}" in second.stderr

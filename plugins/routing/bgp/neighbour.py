@@ -1,0 +1,74 @@
+"""One neighbour of the speaker: its session, what outlives it, and the update group it is in."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from kube_router.plugins.routing.bgp import adjout, restart
+from kube_router.plugins.routing.bgp.model import PeerConfig
+from kube_router.plugins.routing.bgp.peer import Peer
+
+BACKLOG_BYTES_MAX = 64 << 20  # of a neighbour that reads more slowly than routes change
+CEASE, OUT_OF_RESOURCES = 6, 8
+
+
+class Timers:
+    """Timers by name on the event loop."""
+
+    def __init__(self, expired: Callable[[str], None]) -> None:
+        self._expired = expired
+        self._running: dict[str, asyncio.TimerHandle] = {}
+
+    def start(self, name: str, seconds: float) -> None:
+        """Start a timer, anew where it runs."""
+        self.stop(name)
+        self._running[name] = asyncio.get_running_loop().call_later(seconds, self._fire, name)
+
+    def stop(self, name: str) -> None:
+        if (handle := self._running.pop(name, None)) is not None:
+            handle.cancel()
+
+    def stop_all(self) -> None:
+        for name in list(self._running):
+            self.stop(name)
+
+    def _fire(self, name: str) -> None:
+        del self._running[name]
+        self._expired(name)
+
+
+class Neighbour:
+    """What the speaker keeps of a peer."""
+
+    def __init__(self, config: PeerConfig, expired: Callable[["Neighbour", str], None]) -> None:
+        self.config = config
+        self.peer: Peer
+        self.helper = restart.Helper()
+        self.timers = Timers(lambda name: expired(self, name))
+        self.group: adjout.Group | None = None
+        self.rejected = 0  # paths that may not be used
+        self.faults = 0  # UPDATEs that RFC 7606 made withdrawals of
+        self.last_fault = ""
+        self._backlog: list[bytes] = []
+        self._backlog_bytes = 0
+
+    def send(self, messages: Sequence[bytes]) -> None:
+        """Send in order; what the socket does not take now waits here."""
+        if not messages:
+            return
+        if not self._backlog and self.peer.send(messages):
+            return
+        self._backlog += messages
+        self._backlog_bytes += sum(map(len, messages))
+        if self._backlog_bytes > BACKLOG_BYTES_MAX:
+            size = self._backlog_bytes >> 20
+            self.forget_backlog()
+            self.peer.reset(CEASE, OUT_OF_RESOURCES, f"it reads too slowly: {size} MiB of routes wait for it")
+
+    def writable(self) -> None:
+        """Send what waits, as far as the socket takes it."""
+        while self._backlog and self.peer.send(self._backlog[:100]):
+            self._backlog_bytes -= sum(map(len, self._backlog[:100]))
+            del self._backlog[:100]
+
+    def forget_backlog(self) -> None:
+        self._backlog, self._backlog_bytes = [], 0

@@ -1,0 +1,483 @@
+"""The BGP speaker: its neighbours' sessions, the routing table between them, and what each is told.
+
+``configure`` says all that it is to be, each time; what differs is changed, and only neighbours whose session depends
+on it are reset. Without I/O of its own it wires together: peer.py and listener.py (sessions), rib.py (tables),
+policy.py (what is taken and told), adjout.py (update groups), restart.py (graceful restart), bfd.py (liveness).
+
+A restarting speaker keeps its forwarding state in the kernel, and says so (RFC 4724): the Restart State bit until
+``complete``, the Forwarding State bit for families of which the kernel held routes when it started.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+import anyio
+
+from kube_router.events.errors import KernelError
+from kube_router.plugins.routing.bgp import adjout, policy, restart
+from kube_router.plugins.routing.bgp.best import PeerInfo, Selection
+from kube_router.plugins.routing.bgp.bfd import Bfd
+from kube_router.plugins.routing.bgp.bfd_session import Wanted
+from kube_router.plugins.routing.bgp.caps import Capabilities
+from kube_router.plugins.routing.bgp.listener import Listener
+from kube_router.plugins.routing.bgp.model import (
+    Attributes,
+    Family,
+    GracefulRestart,
+    NextHop,
+    PeerConfig,
+    Prefix,
+    SpeakerConfig,
+)
+from kube_router.plugins.routing.bgp.neighbour import Neighbour, Timers
+from kube_router.plugins.routing.bgp.peer import LocalConfig, Peer
+from kube_router.plugins.routing.bgp.restart import Action, Do
+from kube_router.plugins.routing.bgp.rib import Own, Rib
+from kube_router.plugins.routing.bgp.update import Update, encode_withdraw
+from kube_router.plugins.routing.bgp.wire import RouteRefresh, route_refresh
+
+logger = logging.getLogger(__name__)
+
+FLUSH_S = 0.01  # changes within it are told together
+LISTEN_RETRY_S = 5.0
+CEASE, ADMINISTRATIVE_SHUTDOWN, PEER_DECONFIGURED, CONFIGURATION_CHANGE, BFD_DOWN = 6, 2, 3, 6, 10
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """Whom the speaker tells, on the event loop.
+
+    ``routes``: changed selections of what was learned, ``None`` for a prefix that has no such path any more.
+    ``session``: a neighbour's address, its AS, whether its session is up, and why not. ``settled``: every neighbour has
+    told all it knows, or has had the time to.
+    """
+
+    routes: Callable[[Mapping[Prefix, Selection | None]], None]
+    session: Callable[[str, int, bool, str], None]
+    settled: Callable[[], None]
+
+
+class Speaker:
+    """A speaker, from ``configure`` to ``configure``. ``preserved``: families of which the kernel holds our routes."""
+
+    def __init__(self, hooks: Hooks, *, preserved: Collection[Family] = ()) -> None:
+        self.rib = Rib()
+        self.trouble = ""  # why it does not listen, in words
+        self.settled = False
+        self._hooks, self._preserved = hooks, frozenset(preserved)
+        self._config: SpeakerConfig | None = None
+        self._neighbours: dict[str, Neighbour] = {}
+        self._groups: dict[adjout.GroupKey, adjout.Group] = {}
+        self._deferral: restart.Deferral | None = None
+        self._timers = Timers(self._expired)
+        self._listener: Listener | None = None
+        self._listen = anyio.Event()
+        self._bfd: Bfd | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._flush: asyncio.TimerHandle | None = None
+        self._told: set[Prefix] = set()  # own prefixes that groups know of
+
+    # -- what it is to be ----------------------------------------------------------------------------------------------
+
+    @property
+    def config(self) -> SpeakerConfig | None:
+        """What it was last told to be."""
+        return self._config
+
+    @property
+    def neighbours(self) -> Mapping[str, Neighbour]:
+        """The neighbours by address."""
+        return self._neighbours
+
+    @property
+    def awaited(self) -> Mapping[str, frozenset[Family]]:
+        """The neighbours that have not told all they know since the start, and of which families."""
+        return self._deferral.awaited() if self._deferral is not None and not self.settled else {}
+
+    @property
+    def strangers(self) -> int:
+        """How many connections from addresses of no neighbour were closed."""
+        return self._listener.strangers if self._listener is not None else 0
+
+    def configure(self, config: SpeakerConfig) -> None:
+        """Be this from now on. Costs nothing where nothing differs."""
+        before, self._config = self._config, config
+        if self._loop is None or config == before:
+            return
+        self._apply(before, config)
+
+    def set_preserved(self, families: Collection[Family]) -> None:
+        """Say of which families the kernel holds our routes: before the first session."""
+        self._preserved = frozenset(families)
+
+    async def run(self) -> None:
+        """Speak until cancelled."""
+        self._loop = asyncio.get_running_loop()
+        self._bfd = Bfd(self._bfd_state, self._loop)
+        try:
+            if self._config is not None:
+                self._apply(None, self._config)
+            while True:
+                await self._keep_listening()
+        finally:
+            self._stop()
+
+    def _apply(self, before: SpeakerConfig | None, config: SpeakerConfig) -> None:
+        anew = before is None or (before.asn, before.router_id) != (config.asn, config.router_id)
+        if self._deferral is None:
+            self._deferral = restart.Deferral(config.peers, config.deferral_s)
+            self._restarted(self._deferral.start())
+        if anew:
+            for address in list(self._neighbours):
+                self._remove(address, CONFIGURATION_CHANGE, "the AS or router id of this node has changed")
+        self.rib.ecmp_max = config.ecmp_max
+        self.rib.set_filter(policy.PrefixFilter(config))
+        self.rib.originate(_own(config))
+        for group in self._groups.values():
+            group.configure(config)
+        self._set_neighbours(config.peers)
+        self._restarted(self._deferral.configure(config.peers))
+        if anew or before is None or (before.listen, before.port) != (config.listen, config.port):
+            self._relisten(config)
+        elif self._listener is not None:
+            self._listener.set_keys(_keys(config))
+        assert self._bfd is not None
+        self._bfd.set_sessions({
+            address: Wanted(peer.local_address, peer.bfd, peer.ttl > 1)
+            for address, peer in config.peers.items()
+            if peer.bfd is not None
+        })  # fmt: skip
+        if before is not None and _exports_differently(before, config):
+            self._tell(dict(self.rib.each_selection()))
+        self.flush()
+
+    def _set_neighbours(self, wanted: Mapping[str, PeerConfig]) -> None:
+        for address in self._neighbours.keys() - wanted.keys():
+            self._remove(address, PEER_DECONFIGURED, "it is no neighbour of this node any more")
+        for address, config in wanted.items():
+            have = self._neighbours.get(address)
+            if have is not None and have.config != config:
+                if have.config.session == config.session:
+                    self._regroup(have, config)
+                    continue
+                self._remove(address, CONFIGURATION_CHANGE, "its configuration on this node has changed")
+                have = None
+            if have is None:
+                self._add(config)
+
+    def _add(self, config: PeerConfig) -> None:
+        assert self._config is not None
+        neighbour = Neighbour(config, self._neighbour_expired)
+        local = LocalConfig(asn=self._config.asn, router_id=self._config.router_id, capabilities=self._capabilities)
+        neighbour.peer = Peer(config, local=local, owner=self, loop=self._loop)
+        self._neighbours[config.address] = neighbour
+        neighbour.peer.start()
+
+    def _remove(self, address: str, subcode: int, words: str, *, silent: bool = False) -> None:
+        neighbour = self._neighbours.pop(address)
+        self._leave(neighbour)
+        neighbour.timers.stop_all()
+        neighbour.peer.stop(CEASE, subcode, words, silent=silent)
+        self.rib.forget(address)
+        self._schedule_flush()
+
+    # -- listening -----------------------------------------------------------------------------------------------------
+
+    def _relisten(self, config: SpeakerConfig) -> None:
+        if self._listener is not None:
+            self._listener.close()
+        self._listener = Listener(config.listen, config.port, find=self._find, loop=self._loop)
+        self._listener.set_keys(_keys(config))
+        self._listen.set()
+
+    async def _keep_listening(self) -> None:
+        """Open the listener once there is one, and again after a while where an address cannot be had yet."""
+        await self._listen.wait()
+        self._listen = anyio.Event()
+        while not self._listen.is_set():
+            assert self._listener is not None
+            try:
+                self._listener.open()
+            except KernelError as error:
+                if str(error) != self.trouble:
+                    logger.warning("bgp_not_listening error=%r again_in=%gs", str(error), LISTEN_RETRY_S)
+                self.trouble = str(error)
+                with anyio.move_on_after(LISTEN_RETRY_S):
+                    await self._listen.wait()
+                continue
+            self.trouble = ""
+            return
+
+    def _find(self, address: str) -> Peer | None:
+        neighbour = self._neighbours.get(address)
+        return neighbour.peer if neighbour is not None else None
+
+    def _stop(self) -> None:
+        graceful = {a for a, n in self._neighbours.items() if n.config.graceful_restart_s is not None}
+        for address in list(self._neighbours):
+            self._remove(address, ADMINISTRATIVE_SHUTDOWN, "the agent stops", silent=address in graceful)
+        if self._flush is not None:
+            self._flush.cancel()
+            self._flush = None
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+        if self._bfd is not None:
+            self._bfd.stop(admin_down=True)
+            self._bfd = None
+        self._timers.stop_all()
+        self._loop = self._deferral = None
+        self.settled = False
+        self._groups.clear()
+
+    # -- what sessions tell (peer.PeerOwner) ---------------------------------------------------------------------------
+
+    def established(self, peer: Peer) -> None:
+        neighbour = self._neighbours[peer.config.address]
+        negotiated = peer.negotiated
+        assert negotiated is not None
+        assert self._deferral is not None
+        info = PeerInfo(
+            asn=negotiated.asn,
+            router_id=negotiated.router_id,
+            address=_packed(peer.config.address),
+            internal=negotiated.internal,
+        )
+        self.rib.set_peer(peer.config.address, info)
+        self._act(neighbour, neighbour.helper.established(negotiated.graceful_restart, negotiated.families))
+        self._restarted(
+            self._deferral.established(peer.config.address, negotiated.graceful_restart, negotiated.families)
+        )
+        self._hooks.session(peer.config.address, negotiated.asn, True, "")
+        if self._may_tell and neighbour.group is None:
+            self._join(neighbour)
+
+    def down(self, peer: Peer, why: str, graceful: bool) -> None:
+        address = peer.config.address
+        neighbour = self._neighbours.get(address)
+        self._hooks.session(address, peer.config.asn, False, why)
+        if neighbour is None or neighbour.peer is not peer:
+            return  # it is being removed: its paths go with it
+        assert self._deferral is not None
+        self._leave(neighbour)
+        self._act(neighbour, neighbour.helper.lost(graceful))
+        self._restarted(self._deferral.lost(address))
+
+    def update(self, peer: Peer, update: Update) -> None:
+        address, config = peer.config.address, self._config
+        neighbour = self._neighbours.get(address)
+        if neighbour is None or config is None:
+            return
+        if update.faults:
+            neighbour.faults += 1
+            neighbour.last_fault = update.faults[-1]
+            logger.warning("bgp_update_faulty peer=%s faults=%r", address, list(update.faults))
+        for withdrawn in update.withdrawn:
+            self.rib.withdraw(address, withdrawn.prefixes, withdrawn.path_ids)
+        if update.attributes is not None:
+            for reach in update.reaches:
+                refused = policy.judge(config, neighbour.config, update.attributes, reach.next_hop)
+                self.rib.announce(
+                    address, reach.prefixes, reach.path_ids, update.attributes, reach.next_hop, refused=refused
+                )
+        self._schedule_flush()
+        if update.end_of_rib is not None:
+            self._end_of_rib(neighbour, update.end_of_rib)
+
+    def refresh(self, peer: Peer, refresh: RouteRefresh) -> None:
+        neighbour = self._neighbours[peer.config.address]
+        if neighbour.group is None or refresh.safi != 1 or refresh.afi not in tuple(Family) or refresh.subtype != 0:
+            return  # of a family nobody negotiated, or the marks around a refresh of its own (RFC 7313)
+        assert peer.negotiated is not None
+        enhanced = peer.negotiated.enhanced_refresh
+        self.flush()
+        neighbour.send(neighbour.group.refresh(peer.config.address, Family(refresh.afi), enhanced=enhanced))
+
+    def writable(self, peer: Peer) -> None:
+        neighbour = self._neighbours.get(peer.config.address)
+        if neighbour is not None:
+            neighbour.writable()
+
+    def _end_of_rib(self, neighbour: Neighbour, family: Family) -> None:
+        assert self._deferral is not None
+        self.flush()  # who waits for it shall find the routes
+        self._act(neighbour, neighbour.helper.end_of_rib(family))
+        self._restarted(self._deferral.end_of_rib(neighbour.config.address, family))
+
+    def _bfd_state(self, address: str, up: bool, words: str) -> None:
+        neighbour = self._neighbours.get(address)
+        if neighbour is not None and not up:
+            neighbour.peer.reset(CEASE, BFD_DOWN, f"BFD: {words}")
+
+    # -- what is told --------------------------------------------------------------------------------------------------
+
+    @property
+    def _may_tell(self) -> bool:
+        """Whether neighbours may be told routes: a reflector that restarts waits for what it will reflect."""
+        assert self._config is not None
+        assert self._deferral is not None
+        return not self._config.cluster_id or self._deferral.selected
+
+    def _join(self, neighbour: Neighbour) -> None:
+        assert self._config is not None
+        negotiated = neighbour.peer.negotiated
+        assert negotiated is not None
+        self.flush()
+        key = adjout.key(neighbour.config, negotiated)
+        group = self._groups.get(key)
+        if group is None:
+            group = self._groups[key] = adjout.Group(self._config, neighbour.config, negotiated)
+            group.changed(dict(self.rib.each_selection()))
+        group.members.add(neighbour.config.address)
+        neighbour.group = group
+        neighbour.send(group.table(neighbour.config.address))
+
+    def _leave(self, neighbour: Neighbour) -> None:
+        neighbour.forget_backlog()
+        if (group := neighbour.group) is not None:
+            group.members.discard(neighbour.config.address)
+            neighbour.group = None
+            if not group.members:
+                self._groups = {key: each for key, each in self._groups.items() if each is not group}
+
+    def _regroup(self, neighbour: Neighbour, config: PeerConfig) -> None:
+        """Tell a neighbour what a change of its export configuration changes, without a new session."""
+        group, negotiated = neighbour.group, neighbour.peer.negotiated
+        neighbour.config = neighbour.peer.config = config
+        if group is None or negotiated is None:
+            return
+        before = {prefix for prefix, _ in group.announced(config.address)}
+        self._leave(neighbour)
+        self._join(neighbour)
+        assert neighbour.group is not None
+        lost = before - {prefix for prefix, _ in neighbour.group.announced(config.address)}
+        neighbour.send(encode_withdraw(sorted(lost), negotiated))
+
+    def ask_again(self, family: Family) -> None:
+        """Ask every neighbour that can for its routes again (RFC 2918)."""
+        for neighbour in self._neighbours.values():
+            negotiated = neighbour.peer.negotiated
+            if negotiated is not None and negotiated.route_refresh and family in negotiated.families:
+                neighbour.send([route_refresh(family)])
+
+    def _schedule_flush(self) -> None:
+        if self._flush is None and self._loop is not None:
+            self._flush = self._loop.call_later(FLUSH_S, self.flush)
+
+    def flush(self) -> None:
+        """Tell everybody what has changed since the last time."""
+        if self._flush is not None:
+            self._flush.cancel()
+            self._flush = None
+        changes = self.rib.take_changes()
+        if not changes:
+            return
+        learned = {
+            prefix: selection if selection is not None and selection.best.peer else None
+            for prefix, selection in changes.items()
+        }
+        self._hooks.routes(learned)
+        self._tell(changes)
+
+    def _tell(self, changes: Mapping[Prefix, Selection | None]) -> None:
+        assert self._config is not None
+        if not self._config.cluster_id:  # who reflects nothing tells of its own prefixes alone
+            changes = {p: s for p, s in changes.items() if p in self._told or (s is not None and not s.best.peer)}
+            self._told = self._told - changes.keys() | {p for p, s in changes.items() if s and not s.best.peer}
+        if not changes:
+            return
+        for group in self._groups.values():
+            outgoing = group.changed(changes)
+            for member in group.members:
+                self._neighbours[member].send(outgoing.of(member))
+
+    # -- graceful restart ----------------------------------------------------------------------------------------------
+
+    def _capabilities(self, peer: PeerConfig) -> Capabilities:
+        assert self._config is not None
+        graceful = None
+        if peer.graceful_restart_s is not None:
+            kept = {family: self.settled or family in self._preserved for family in peer.families}
+            graceful = GracefulRestart(
+                restarting=not self.settled, notification=True, time_s=peer.graceful_restart_s, families=kept
+            )
+        extended = Family.IPV4 in peer.families and Family.IPV6 in self._config.next_hops
+        return Capabilities(
+            families=frozenset(peer.families),
+            four_octet_asn=self._config.asn,
+            add_path=dict.fromkeys(peer.families, 1) if peer.add_path_receive else {},
+            extended_next_hop=frozenset({Family.IPV4}) if extended else frozenset(),
+            graceful_restart=graceful,
+            route_refresh=True,
+            enhanced_refresh=True,
+            extended_message=peer.extended_message,
+        )
+
+    def _act(self, neighbour: Neighbour, actions: Collection[Action]) -> None:
+        address = neighbour.config.address
+        for action in actions:
+            match action.do:
+                case Do.MARK_STALE:
+                    self.rib.mark_stale(address, action.families)
+                case Do.SWEEP:
+                    self.rib.sweep(address, action.families)
+                case Do.DROP:
+                    self.rib.drop(address, action.families)
+                case Do.START_TIMER:
+                    neighbour.timers.start(action.timer, action.seconds)
+                case Do.STOP_TIMER:
+                    neighbour.timers.stop(action.timer)
+        self._schedule_flush()
+
+    def _neighbour_expired(self, neighbour: Neighbour, timer: str) -> None:
+        self._act(neighbour, neighbour.helper.expired(timer))
+
+    def _restarted(self, actions: Collection[Action]) -> None:
+        """Do what the deferral says, and notice when it is over."""
+        assert self._deferral is not None
+        for action in actions:
+            if action.do is Do.START_TIMER:
+                self._timers.start(action.timer, action.seconds)
+            elif action.do is Do.STOP_TIMER:
+                self._timers.stop(action.timer)
+        if self._deferral.selected and self._config is not None:
+            for neighbour in self._neighbours.values():
+                if neighbour.group is None and neighbour.peer.negotiated is not None:
+                    self._join(neighbour)
+        if self._deferral.complete and not self.settled:
+            self.settled = True
+            self.flush()
+            self._hooks.settled()
+
+    def _expired(self, timer: str) -> None:
+        assert self._deferral is not None
+        self._restarted(self._deferral.expired(timer))
+
+
+def _own(config: SpeakerConfig) -> dict[Prefix, Own]:
+    """Return what the node originates. A family without an address of the node has the other one's (RFC 8950)."""
+    own = {}
+    for prefix, kind in config.originated.items():
+        address = config.next_hops.get(prefix.family) or config.next_hops.get(Family.IPV6)
+        if address is not None:
+            own[prefix] = Own(Attributes(), NextHop(address), kind)
+    return own
+
+
+def _keys(config: SpeakerConfig) -> dict[str, str]:
+    return {address: peer.password for address, peer in config.peers.items() if peer.password}
+
+
+def _packed(address: str) -> bytes:
+    return ip_address(address).packed
+
+
+def _exports_differently(before: SpeakerConfig, now: SpeakerConfig) -> bool:
+    return (before.advertise_pods_externally, before.cluster_id, before.next_hops) != (
+        now.advertise_pods_externally,
+        now.cluster_id,
+        now.next_hops,
+    )

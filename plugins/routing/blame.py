@@ -1,0 +1,57 @@
+"""Which objects caused each line of what routing announces and installs (pure)."""
+
+from collections.abc import Iterator, Mapping
+from ipaddress import ip_address
+
+from kube_router.core.view import Cause, ClusterView, Line, causes_of
+from kube_router.events.model import Node, Service
+from kube_router.plugins.routing import facts, nftables, render
+from kube_router.plugins.routing.announce import AnnounceTable
+from kube_router.plugins.routing.bgp.model import Kind
+from kube_router.plugins.routing.config import Configured
+from kube_router.plugins.routing.model import Wanted
+from kube_router.plugins.routing.wanted import Cluster
+
+
+def lines(
+    view: ClusterView, node: str, configured: Configured, announced: AnnounceTable, cluster: Cluster, *, egress: bool
+) -> list[Line]:
+    """Return all that this node would say and hold: the speaker's in words, the kernel's as ip(8) and nft write it."""
+    nodes = {each.address: one.name for one in view.each(Node) for each in one.addresses}
+    found = [*_speaker(view, node, configured, announced, nodes), *_kernel(view, cluster.wanted, nodes)]
+    if egress:
+        because = causes_of(view, Node, node)
+        members = nftables.members(**cluster.egress)
+        found += [Line(text, because) for text in nftables.lines(members)]
+    return found
+
+
+def _speaker(
+    view: ClusterView, node: str, configured: Configured, announced: AnnounceTable, nodes: Mapping[str, str]
+) -> Iterator[Line]:
+    config, own = configured.config, causes_of(view, Node, node)
+    if config is None:
+        yield from (Line(f"# {problem}") for problem in configured.problems)
+        return
+    yield Line(f"bgp as {config.asn} router-id {ip_address(config.router_id)}", own)
+    for address, peer in sorted(config.peers.items()):
+        role = "internal" if peer.internal else "external"
+        yield Line(f"bgp neighbour {address} as {peer.asn} {role}", _node_of(view, address, nodes) or own)
+    for prefix, kind in sorted(config.originated.items()):
+        if kind is Kind.POD:
+            yield Line(f"announce {prefix} ({configured.pod_why.get(prefix, 'pod CIDR')})", own)
+        else:
+            because = tuple(c for key in announced.owners(prefix) for c in causes_of(view, Service, key))
+            yield Line(f"announce {prefix} (service)", because or own)
+
+
+def _kernel(view: ClusterView, wanted: Wanted, nodes: Mapping[str, str]) -> Iterator[Line]:
+    for text in render.lines(wanted):
+        because = causes_of(view, facts.Route, text.split()[3]) if text.startswith(("ip route", "ip -6 route")) else ()
+        for word in text.split() if not because else ():
+            because = because or _node_of(view, word, nodes)
+        yield Line(text, because)
+
+
+def _node_of(view: ClusterView, address: str, nodes: Mapping[str, str]) -> tuple[Cause, ...]:
+    return causes_of(view, Node, nodes[address]) if address in nodes else ()

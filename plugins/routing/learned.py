@@ -1,0 +1,53 @@
+"""The best paths of the routing table as objects of the journal (pure)."""
+
+from hashlib import sha256
+from ipaddress import ip_address
+
+from kube_router.plugins.routing.bgp.best import Selection
+from kube_router.plugins.routing.bgp.model import Attributes, Prefix, SegmentType
+from kube_router.plugins.routing.facts import Route
+
+_BRACKETS = {
+    SegmentType.AS_SEQUENCE: ("", "", " "),
+    SegmentType.AS_SET: ("{", "}", ","),
+    SegmentType.AS_CONFED_SEQUENCE: ("(", ")", " "),
+    SegmentType.AS_CONFED_SET: ("[", "]", ","),
+}
+
+
+def route_of(prefix: Prefix, selection: Selection) -> Route:
+    """Return a learned prefix with all paths that are used for it, the best first."""
+    best = selection.best.attributes
+    return Route(
+        name=str(prefix),
+        next_hops=tuple(dict.fromkeys(str(ip_address(path.next_hop.address)) for path in selection.multipath)),
+        peers=tuple(dict.fromkeys(path.peer for path in selection.multipath)),
+        internal=selection.source is None or selection.source.internal,
+        as_path=as_path(best),
+        local_pref=best.local_pref,
+        med=best.med,
+        communities=communities(best),
+        why=selection.why,
+    )
+
+
+def as_path(attributes: Attributes) -> str:
+    """Return an AS_PATH as it is usually written: ``64513 {64514,64515}``."""
+    words = []
+    for segment in attributes.as_path:
+        left, right, between = _BRACKETS[segment.type]
+        words.append(f"{left}{between.join(map(str, segment.asns))}{right}")
+    return " ".join(words)
+
+
+def communities(attributes: Attributes) -> tuple[str, ...]:
+    """Return communities as they are usually written: ``64512:100``, large ones ``64512:1:2``."""
+    standard = [f"{value >> 16}:{value & 0xFFFF}" for value in attributes.communities]
+    large = [":".join(map(str, value)) for value in attributes.large_communities]
+    return (*standard, *large)
+
+
+def digest(routes: list[Route]) -> str:
+    """Return a digest of many routes that does not depend on their order."""
+    lines = sorted(f"{route.name} {','.join(route.next_hops)}" for route in routes)
+    return sha256("\n".join(lines).encode()).hexdigest()

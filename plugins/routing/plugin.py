@@ -1,0 +1,261 @@
+"""Routing as a plugin: Nodes, Services and what peers tell → what this node tells and holds.
+
+The BGP speaker runs in ``watch``, on the agent's loop. What it learns comes back as objects of local kinds (facts.py),
+so that a reconcile sees Nodes, the host's links and routes alike, and plans from the view alone. While what the kernel
+holds is known exactly (``_actual``) a route costs only its own step; after a start, an error or somebody else's change
+the kernel is read first. Routes are taken in a few hundred at a time with the loop free in between.
+
+Routes of an earlier run stay until the speaker has *settled* (every neighbour has told all it knows, or has had the
+time to): then those that nobody told are withdrawn from the state, and the kind is confirmed.
+"""
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+
+import anyio
+from anyio.lowlevel import checkpoint
+
+from kube_router.core.api import ClusterView, Context, Dirty, Line, Option, Plugin, Problem, Receipt, Resource, hookimpl
+from kube_router.events.model import EndpointSlice, Node, Object, Service
+from kube_router.plugins.routing import cnifile, facts, options, takeover
+from kube_router.plugins.routing.announce import AnnounceTable
+from kube_router.plugins.routing.bgp.best import Selection
+from kube_router.plugins.routing.bgp.model import Family, Prefix
+from kube_router.plugins.routing.bgp.speaker import Hooks, Speaker
+from kube_router.plugins.routing.blame import lines
+from kube_router.plugins.routing.config import Configured, speaker_config
+from kube_router.plugins.routing.host import read_host
+from kube_router.plugins.routing.learned import digest, route_of
+from kube_router.plugins.routing.metrics import Metrics
+from kube_router.plugins.routing.model import MAIN, RouteId, Rule
+from kube_router.plugins.routing.node import NodeKernel, Work
+from kube_router.plugins.routing.wanted import Cluster
+from kube_router.plugins.routing.watch import Watch
+
+logger = logging.getLogger(__name__)
+
+AT_ONCE = 200
+JOURNALED_MAX = 20_000  # routes; more are no longer journaled one by one
+
+
+@hookimpl
+def kube_router_options() -> Sequence[Option]:
+    return options.OPTIONS
+
+
+@hookimpl
+def kube_router_resources() -> Sequence[Resource]:
+    return facts.RESOURCES
+
+
+@hookimpl
+def kube_router_plugin(context: Context) -> Plugin:
+    return Routing(context)
+
+
+class Routing:
+    """Owns this node's BGP sessions, routes of protocol 75, tunnels, kube-bridge and ``inet kube-router-routing``."""
+
+    name = "routing"
+    needs: frozenset[type[Object]] = frozenset({Node, Service, EndpointSlice, facts.Host, facts.Route})
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._options = self._read = options.read(context.options)
+        self.resync_s = min(self._options.injected_routes_sync_period_s, self._options.routes_sync_period_s)
+        self._cni = cnifile.locate(os.environ)
+        self._cni_cidrs: tuple[str, ...] = ()
+        self._cluster, self._announced = self._empty()
+        self._configured = Configured(config=None)
+        self._metrics = Metrics(context.metrics)
+        self._kernel = NodeKernel(self._options, self._cni, fenced=context.fenced)
+        self._watch = Watch(wanted=self._is_wanted, uses=self._is_used)
+        self._speaker = Speaker(Hooks(routes=self._routes, session=self._session, settled=self._settled))
+        self._settling = False  # the speaker has settled, and the state is to follow
+        self._taken_over = False
+        self._volatile = False
+        self._changed: Callable[[], None] = lambda: None
+
+    async def reconcile(self, view: ClusterView, dirty: Dirty) -> Receipt:
+        self._watch.begin()
+        try:
+            with self._metrics.sync_time.time():
+                return await self._reconcile(view, dirty)
+        finally:
+            self._watch.end()
+
+    async def _reconcile(self, view: ClusterView, dirty: Dirty) -> Receipt:
+        if dirty.everything or not self._kernel.is_known:
+            dirty = Dirty(dirty.refs, everything=True)
+            await self._look(view)
+        await self._announce(view, dirty)
+        work = await self._take(view, dirty)
+        done = await self._context.run(self._kernel.bring, work)
+        self._account(done.changes)
+        if view.in_sync and not self._taken_over and not done.failed:
+            removed, troubles = await self._context.run(takeover.remove, self._destinations())
+            done.changes.update(removed)
+            self._taken_over = not troubles
+            done.troubles.extend(troubles)
+        problems = (*self._configured.problems, *self._cluster.problems, *self._troubles(done.troubles))
+        return Receipt(+done.changes, problems, failed=done.failed)
+
+    async def watch(self, changed: Callable[[], None]) -> None:
+        """Speak BGP; call ``changed`` when somebody else changes what is ours, or the node's own links change."""
+        self._changed = changed
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._speaker.run)
+                tasks.start_soon(self._watch.run, changed, changed)
+        except ExceptionGroup as errors:  # of which there is one: the runner is to tell its words
+            raise errors.exceptions[0] from errors
+
+    async def cleanup(self) -> None:
+        await self._context.run(self._kernel.cleanup)
+
+    def render(self, view: ClusterView) -> Iterable[Line]:
+        cluster, announced = self._empty()
+        announced.update(view, Dirty(everything=True))
+        cluster.update(view, Dirty(everything=True))
+        configured = speaker_config(
+            view, self._options, self._context.node, lambda digest: "", announced=announced, cni_cidrs=self._cni_cidrs
+        )
+        egress = self._options.enable_pod_egress
+        return lines(view, self._context.node, configured, announced, cluster, egress=egress)
+
+    # -- on the loop ---------------------------------------------------------------------------------------------------
+
+    def _empty(self) -> tuple[Cluster, AnnounceTable]:
+        node = self._context.node
+        return (
+            Cluster(node, self._options, cni_cidrs=self._cni_cidrs),
+            AnnounceTable(self._options, node, cni_cidrs=self._cni_cidrs),
+        )
+
+    async def _look(self, view: ClusterView) -> None:
+        """Read what the node itself has to say: files, links, kernel; and bring the published facts up to date."""
+        files, host = await self._context.run(self._read_node)
+        if files != (self._options, self._cni_cidrs):
+            self._options, self._cni_cidrs = files
+            self._cluster, self._announced = self._empty()
+        self._context.publish(facts.Host, [host])
+        self._context.confirm(facts.Host)
+        if not self._speaker.settled:
+            kept = {Family.IPV6 if ":" in each.destination else Family.IPV4 for each in self._kernel.routes}
+            self._speaker.set_preserved(kept)
+        self._republish(view)
+
+    def _republish(self, view: ClusterView) -> None:
+        """Let the state hold exactly what the speaker knows, once it knows all."""
+        selections = [(prefix, each) for prefix, each in self._speaker.rib.each_selection() if each.best.peer]
+        routes = [route_of(prefix, selection) for prefix, selection in selections]
+        gone: list[str] = []
+        if self._settling and view.confirmed:
+            known = {route.name for route in routes}
+            gone = [route.name for route in view.each(facts.Route) if route.name not in known]
+        self._publish(routes, gone)
+        if self._settling and view.confirmed:
+            self._context.confirm(facts.Route)
+        if self._volatile:
+            self._context.publish(
+                facts.RouteDigest, [facts.RouteDigest(name="routes", count=len(routes), sha256=digest(routes))]
+            )
+
+    async def _announce(self, view: ClusterView, dirty: Dirty) -> None:
+        """Take in Services and Nodes, and tell the speaker what it is to be."""
+        keys = iter(sorted(self._announced.dirty_services(view, dirty)))
+        touched = dirty.everything or any(ref.resource == "nodes" for ref in dirty.refs)
+        while some := list(islice(keys, AT_ONCE)):
+            touched = bool(self._announced.reclaim(view, some)) or touched
+            await checkpoint()
+        if not touched:
+            return
+        self._configured = speaker_config(
+            view,
+            self._options,
+            self._context.node,
+            self._context.secret,
+            announced=self._announced,
+            cni_cidrs=self._cni_cidrs,
+        )
+        if self._configured.config is not None:
+            self._speaker.configure(self._configured.config)
+
+    async def _take(self, view: ClusterView, dirty: Dirty) -> Work:
+        """Take in routes and nodes; return what the kernel then needs."""
+        if anew := dirty.everything or any(ref.resource in ("nodes", "hosts") for ref in dirty.refs):
+            self._cluster.begin(view)
+            names = [route.name for route in view.each(facts.Route)]
+        else:
+            names = [ref.key for ref in dirty.refs if ref.resource == "routes"]
+        structural = anew
+        for start in range(0, len(names), AT_ONCE):
+            structural = self._cluster.take(view, names[start : start + AT_ONCE]) or structural
+            await checkpoint()
+        return Work(
+            cluster=self._cluster,
+            routes=None if structural else frozenset(RouteId(name, MAIN) for name in names),
+            look=dirty.everything,
+            in_sync=view.in_sync,
+        )
+
+    def _destinations(self) -> frozenset[str]:
+        return self._cluster.surroundings.all_pods | {each.destination for each in self._cluster.wanted.routes}
+
+    def _troubles(self, troubles: Iterable[str]) -> list[Problem]:
+        return [Problem("Node", self._context.node, words) for words in troubles]
+
+    def _account(self, changes: Counter[str]) -> None:
+        self._metrics.synced.set(len(self._cluster.wanted.routes))
+        self._metrics.added.inc(changes["route added"] + changes["route changed"])
+        self._metrics.removed.inc(changes["route removed"])
+
+    def _is_wanted(self, what: RouteId | Rule) -> bool:
+        wanted = self._cluster.wanted
+        return what in wanted.rules if isinstance(what, Rule) else what in wanted.routes
+
+    def _is_used(self, device: str) -> bool:
+        return device in self._cluster.wanted.devices or device in self._cluster.devices
+
+    # -- what the speaker tells ----------------------------------------------------------------------------------------
+
+    def _routes(self, changes: Mapping[Prefix, Selection | None]) -> None:
+        self._metrics.received.inc(len(changes))
+        routes = [route_of(prefix, selection) for prefix, selection in changes.items() if selection is not None]
+        self._publish(routes, [str(prefix) for prefix, selection in changes.items() if selection is None])
+
+    def _publish(self, routes: Sequence[facts.Route], gone: Sequence[str]) -> None:
+        if not self._volatile and len(self._speaker.rib) > JOURNALED_MAX:
+            self._volatile = True
+            self._context.note(f"more than {JOURNALED_MAX} routes: from now on a digest of them is journaled")
+        self._context.publish(facts.Route, routes, gone, journaled=not self._volatile)
+
+    def _session(self, address: str, asn: int, up: bool, why: str) -> None:
+        state = "established" if up else "down"
+        logger.info("bgp_session peer=%s as=%d state=%s why=%r", address, asn, state, why)
+        self._context.publish(facts.Session, [facts.Session(name=address, asn=asn, state=state, error=why)])
+
+    def _settled(self) -> None:
+        self._settling = True
+        self._changed()
+
+    # -- in the worker thread ------------------------------------------------------------------------------------------
+
+    def _read_node(self) -> tuple[tuple[options.RoutingOptions, tuple[str, ...]], facts.Host]:
+        return (self._read_passwords(), cnifile.read_pod_cidrs(self._cni)), self._kernel.look(
+            lambda: read_host(self._context.node)
+        )
+
+    def _read_passwords(self) -> options.RoutingOptions:
+        name = self._read.peer_router_passwords_file
+        if not name:
+            return self._read
+        try:
+            return options.with_passwords(self._read, Path(name).read_text())
+        except (OSError, UnicodeDecodeError) as error:
+            words = error.strerror or str(error) if isinstance(error, OSError) else "is no UTF-8 text"
+            return options.with_passwords(self._read, None, words)
