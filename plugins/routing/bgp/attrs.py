@@ -10,6 +10,7 @@ not: both are arguments.
 """
 
 import struct
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -44,10 +45,11 @@ _OWN = {
     attrtable.MP_REACH_NLRI: OPTIONAL,
     attrtable.MP_UNREACH_NLRI: OPTIONAL,
 }
+_BOTH = OPTIONAL | TRANSITIVE
 _remembering = lru_cache(maxsize=BLOCKS_MAX)(attrtable.read)
 
 
-def parse_attributes(block: bytes, *, four_octet_as: bool, internal: bool) -> Block:
+def parse_attributes(block: bytes, four_octet_as: bool, internal: bool) -> Block:
     """Return what a run of path attributes says. Fault 3/x where it ends the session."""
     rest: list[bytes] = []
     wrong: list[Wrong] = []
@@ -127,47 +129,50 @@ def encode_attributes(attributes: Attributes, next_hop4: bytes | None, negotiate
     ``next_hop4`` is NEXT_HOP's four octets, None where MP_REACH_NLRI has the next hop.
     """
     wide = negotiated.four_octet_as
-    parts: list[tuple[int, bytes]] = []
-
-    def add(flags: int, kind: int, value: bytes) -> None:
-        parts.append((kind, encode_attribute(flags, kind, value)))
-
-    add(TRANSITIVE, attrtable.ORIGIN, bytes((attributes.origin,)))
-    add(TRANSITIVE, attrtable.AS_PATH, aspath.encode(attributes.as_path, wide=wide))
+    parts = [
+        encode_attribute(TRANSITIVE, attrtable.ORIGIN, bytes((attributes.origin,))),
+        encode_attribute(TRANSITIVE, attrtable.AS_PATH, aspath.encode(attributes.as_path, wide=wide)),
+    ]
     if next_hop4 is not None:
-        add(TRANSITIVE, attrtable.NEXT_HOP, next_hop4)
+        parts.append(encode_attribute(TRANSITIVE, attrtable.NEXT_HOP, next_hop4))
     if attributes.med is not None:
-        add(OPTIONAL, attrtable.MULTI_EXIT_DISC, attributes.med.to_bytes(4))
+        parts.append(encode_attribute(OPTIONAL, attrtable.MULTI_EXIT_DISC, attributes.med.to_bytes(4)))
     if attributes.local_pref is not None:
-        add(TRANSITIVE, attrtable.LOCAL_PREF, attributes.local_pref.to_bytes(4))
+        parts.append(encode_attribute(TRANSITIVE, attrtable.LOCAL_PREF, attributes.local_pref.to_bytes(4)))
     if attributes.atomic_aggregate:
-        add(TRANSITIVE, attrtable.ATOMIC_AGGREGATE, b"")
+        parts.append(encode_attribute(TRANSITIVE, attrtable.ATOMIC_AGGREGATE, b""))
     if attributes.aggregator is not None:
-        asn, address = attributes.aggregator
-        octets = asn.to_bytes(4) if wide else aspath.narrow(asn).to_bytes(2)
-        add(OPTIONAL | TRANSITIVE, attrtable.AGGREGATOR, octets + address)
-        if not wide and asn > aspath.NARROW_MAX:
-            add(OPTIONAL | TRANSITIVE, attrtable.AS4_AGGREGATOR, asn.to_bytes(4) + address)
+        parts += _aggregators(*attributes.aggregator, wide=wide)
     if not wide and aspath.is_wide(attributes.as_path):
-        add(OPTIONAL | TRANSITIVE, attrtable.AS4_PATH, aspath.encode_as4(attributes.as_path))
-    if attributes.communities:
-        add(OPTIONAL | TRANSITIVE, attrtable.COMMUNITIES, _words(attributes.communities))
+        parts.append(encode_attribute(_BOTH, attrtable.AS4_PATH, aspath.encode_as4(attributes.as_path)))
     if attributes.originator_id is not None:
-        add(OPTIONAL, attrtable.ORIGINATOR_ID, attributes.originator_id.to_bytes(4))
+        parts.append(encode_attribute(OPTIONAL, attrtable.ORIGINATOR_ID, attributes.originator_id.to_bytes(4)))
     if attributes.cluster_list:
-        add(OPTIONAL, attrtable.CLUSTER_LIST, _words(attributes.cluster_list))
+        parts.append(encode_attribute(OPTIONAL, attrtable.CLUSTER_LIST, _words(attributes.cluster_list)))
+    parts += _communities(attributes)
+    parts += (encode_attribute(other.flags, other.type, other.value) for other in attributes.others)
+    return b"".join(sorted(parts, key=_type))
+
+
+def _type(attribute: bytes) -> int:
+    return attribute[1]
+
+
+def _aggregators(asn: int, address: bytes, *, wide: bool) -> Iterator[bytes]:
+    octets = asn.to_bytes(4) if wide else aspath.narrow(asn).to_bytes(2)
+    yield encode_attribute(_BOTH, attrtable.AGGREGATOR, octets + address)
+    if not wide and asn > aspath.NARROW_MAX:
+        yield encode_attribute(_BOTH, attrtable.AS4_AGGREGATOR, asn.to_bytes(4) + address)
+
+
+def _communities(attributes: Attributes) -> Iterator[bytes]:
+    if attributes.communities:
+        yield encode_attribute(_BOTH, attrtable.COMMUNITIES, _words(attributes.communities))
     if attributes.extended_communities:
-        add(OPTIONAL | TRANSITIVE, attrtable.EXTENDED_COMMUNITIES, b"".join(attributes.extended_communities))
+        yield encode_attribute(_BOTH, attrtable.EXTENDED_COMMUNITIES, b"".join(attributes.extended_communities))
     if attributes.large_communities:
         octets = b"".join(_words(community) for community in attributes.large_communities)
-        add(OPTIONAL | TRANSITIVE, attrtable.LARGE_COMMUNITIES, octets)
-    for other in attributes.others:
-        add(other.flags, other.type, other.value)
-    return b"".join(octets for _, octets in sorted(parts, key=_kind))
-
-
-def _kind(part: tuple[int, bytes]) -> int:
-    return part[0]
+        yield encode_attribute(_BOTH, attrtable.LARGE_COMMUNITIES, octets)
 
 
 def _words(values: tuple[int, ...]) -> bytes:
