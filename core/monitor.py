@@ -5,8 +5,11 @@ which means: look at everything. Groups are those of linux/rtnetlink.h (RTNLGRP_
 """
 
 import contextlib
+import ctypes
 import errno
 import socket
+import struct
+import sys
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -19,6 +22,7 @@ from kube_router.events.errors import KernelError
 NETLINK_ADD_MEMBERSHIP = 1
 DATAGRAM_MAX = 64 << 10
 DATAGRAMS_AT_ONCE = 256  # then the loop gets its turn
+SO_ATTACH_FILTER, SO_DETACH_FILTER = 26, 27
 
 
 class Notification(NamedTuple):
@@ -54,6 +58,22 @@ class Monitor:
 
     def __exit__(self, *exception: object) -> None:
         self._socket.close()
+
+    def ignore(self, kind: int) -> None:
+        """Have the kernel drop messages of this type from now on, until ``ignore(0)``; what has come stays.
+
+        For a type of which one's own writes would bring ten thousand.
+        """
+        if not kind:
+            with contextlib.suppress(FileNotFoundError):  # nothing was ignored
+                self._socket.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
+            return
+        swapped = int.from_bytes(kind.to_bytes(2, sys.byteorder), "big")  # BPF loads in network order
+        load, equal, accept = 0x28, 0x15, 0x06  # ldh [nlmsg_type]; jeq; ret
+        code = [(load, 0, 0, 4), (equal, 0, 1, swapped), (accept, 0, 0, 0), (accept, 0, 0, 0xFFFFFFFF)]
+        program = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *one) for one in code))
+        header = struct.pack("@HP", len(code), ctypes.addressof(program))
+        self._socket.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, header)
 
     async def wait(self) -> list[Notification]:
         """Return what has come, at least one notification."""

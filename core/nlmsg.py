@@ -68,6 +68,11 @@ def u32(kind: int, value: int) -> bytes:
     return attr(kind, U32.pack(value))
 
 
+def be16(kind: int, value: int) -> bytes:
+    """Return an attribute in network byte order, as ports are."""
+    return attr(kind, value.to_bytes(2, "big"))
+
+
 def be32(kind: int, value: int) -> bytes:
     """Return an attribute in network byte order, as netfilter's families want it."""
     return attr(kind, value.to_bytes(4, "big"))

@@ -1,27 +1,17 @@
-"""Routing's part of this node's kernel: observed, changed, cleaned (I/O)."""
+"""Routing's part of this node's kernel: observed, changed, cleaned (I/O).
+
+Blocking, for the plugin's worker thread. Sockets are opened for each call, in the network namespace of its thread.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
 
-from kube_router.events.errors import KernelError
-from kube_router.plugins.routing.model import Actual, Step
+from kube_router.plugins.routing import observe
+from kube_router.plugins.routing.apply import Applied, Failed, apply
+from kube_router.plugins.routing.model import Actual, Step, Wanted
+from kube_router.plugins.routing.plan import plan
 
-
-class Failed(NamedTuple):
-    """A step that was not done, and why."""
-
-    step: Step
-    error: KernelError
-
-
-@dataclass(slots=True)
-class Applied:
-    """What came of some steps: kernel writes by what they were, and the steps that were not done."""
-
-    changes: Counter[str] = field(default_factory=Counter)
-    failed: list[Failed] = field(default_factory=list)
+__all__ = ["Applied", "Failed", "Kernel"]
 
 
 class Kernel:
@@ -29,12 +19,15 @@ class Kernel:
 
     def observe(self) -> Actual:
         """Return what of ours the kernel holds. Raises ``KernelError``."""
-        raise NotImplementedError
+        return observe.actual()
 
     def apply(self, steps: Sequence[Step], *, fenced: Callable[[], bool] = lambda: False) -> Applied:
         """Do the steps in order, as far as ``fenced`` allows. Raises where the kernel cannot be talked to at all."""
-        raise NotImplementedError
+        return apply(steps, fenced=fenced)
 
     def cleanup(self) -> Counter[str]:
         """Remove what is ours and only that; return what was removed. Raises ``KernelError``."""
-        raise NotImplementedError
+        applied = self.apply(plan(Wanted(), self.observe(), in_sync=True))
+        if applied.failed:
+            raise applied.failed[0].error
+        return applied.changes
