@@ -97,7 +97,7 @@ class Bench:
             metrics=self.metrics,
             run=_run,
             secret=self._redactor.plaintext,
-            publish=self._publish,
+            publish=self.publish,
         )
         self.plugin: Plugin = self.registry.build(name, context)
 
@@ -176,9 +176,10 @@ class Bench:
         if self._dirty is not None:
             self._dirty |= changed
 
-    def _publish(
+    def publish(
         self, model: type[Object], objects: Iterable[Object] = (), gone: Iterable[str] = (), *, journaled: bool = True
     ) -> None:
+        """Add and remove objects of a local kind, as the plugin itself does with ``context.publish``."""
         name = self.state.catalogue.by_model(model).name
         changed = set()
         for obj in objects:
