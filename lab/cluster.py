@@ -40,10 +40,13 @@ def new_lab(
     families: Sequence[str] = (IPV4,),
     plugins: Sequence[str] | None = None,
     agent_args: Sequence[str] = (),
-    routes: bool = True,
+    routes: bool | None = None,
     kubeconfig: str = "",
 ) -> Lab:
-    """Return a lab to be built. Node manifests, where there are any, say which nodes there are; else ``nodes`` does."""
+    """Return a lab to be built. Node manifests, where there are any, say which nodes there are; else ``nodes`` does.
+
+    ``routes``: static ones to other nodes' pods; by default where the agents do not run the routing plugin.
+    """
     written = node_manifests(objects)
     return Lab(
         name=name,
@@ -51,7 +54,7 @@ def new_lab(
         subnets=subnets,
         families=tuple(families),
         pod_cidrs={node: tuple(cidrs) for node, cidrs in written.items() if cidrs},
-        routes=routes,
+        routes=plugins is not None and "routing" not in plugins if routes is None else routes,
         kubeconfig=kubeconfig,
         plugins=None if plugins is None else tuple(plugins),
         agent_args=tuple(agent_args),

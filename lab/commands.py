@@ -45,7 +45,9 @@ def lab() -> None:
 @click.option("--families", type=click.Choice(list(FAMILIES)), default="4", show_default=True, help="IP families.")
 @click.option("--plugins", help="Run only these plugins (a comma list; empty: none).")
 @click.option("--agent-arg", multiple=True, help="A flag for every agent; can be repeated.")
-@click.option("--routes/--no-routes", default=True, help="Static routes to other nodes' pods (the default).")
+@click.option(
+    "--routes/--no-routes", default=None, help="Static routes to other nodes' pods; default: without routing."
+)
 @click.option("--agents/--no-agents", default=True, help="Start the agents (the default).")
 @click.option("--api", type=click.Choice(["folder", "real"]), default="folder", show_default=True)
 @click.option("--kubeconfig", default="", help="The real API server's, for --api real.")
@@ -60,7 +62,7 @@ def up(
     families: str,
     plugins: str | None,
     agent_arg: tuple[str, ...],
-    routes: bool,
+    routes: bool | None,
     agents: bool,
     api: str,
     kubeconfig: str,

@@ -4,7 +4,7 @@ Each builder returns steps: a namespace and lines for it. All cables are made fr
 ends at once where they belong: nothing of a lab is ever seen in the host's own network. (Linux before 6.14 refuses a
 new link whose name exists where the command runs, whatever namespace it is for: the host has an eth0, the fabric none.)
 
-Until a routing plugin runs, nodes get static routes to each other's pod CIDRs, as a cloud's route table would give.
+Where no routing plugin runs, nodes get static routes to each other's pod CIDRs, as a cloud's route table would give.
 """
 
 from collections.abc import Iterable, Sequence

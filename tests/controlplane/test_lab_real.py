@@ -48,7 +48,7 @@ def plane() -> Iterator[ControlPlane]:
 @pytest.fixture
 def lab(plane: ControlPlane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     monkeypatch.setenv("KR_LAB_DIR", str(tmp_path))
-    plan = cluster.new_lab(NAME, nodes=2, kubeconfig=str(plane.access.kubeconfig))
+    plan = cluster.new_lab(NAME, nodes=2, kubeconfig=str(plane.access.kubeconfig), plugins=())
     try:
         yield kubelet.up(plan, agents=False, say=print)
     finally:

@@ -29,7 +29,7 @@ def deployment(replicas: int, name: str = "web") -> Json:
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[cluster.Cluster]:
     monkeypatch.setenv("KR_LAB_DIR", str(tmp_path))
     objects = [deployment(4)]
-    plan = cluster.new_lab(NAME, objects, nodes=2, subnets=2, families=(IPV4, IPV6))
+    plan = cluster.new_lab(NAME, objects, nodes=2, subnets=2, families=(IPV4, IPV6), plugins=())
     yield cluster.Cluster.up(plan, objects, agents=False)
     cluster.down(NAME)
 
@@ -112,7 +112,7 @@ def test_what_a_crash_left_half_built_is_removed_by_the_next_up(
     monkeypatch.setenv("KR_LAB_DIR", str(tmp_path))
     netns.add([f"kr-{NAME}-fabric", f"kr-{NAME}-pod.default.old"])
     try:
-        lab = cluster.Cluster.up(cluster.new_lab(NAME, nodes=1), [deployment(1)], agents=False)
+        lab = cluster.Cluster.up(cluster.new_lab(NAME, nodes=1, plugins=()), [deployment(1)], agents=False)
         assert f"kr-{NAME}-pod.default.old" not in netns.names()
         assert lab.probe("node-1", "10.244.1.2:8080").answers == {"web-1": 1}
     finally:

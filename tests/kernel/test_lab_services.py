@@ -48,7 +48,7 @@ SERVICE: Json = {
 @pytest.fixture(scope="module", name="lab")
 def _lab() -> Iterator[cluster.Cluster]:
     objects = [deployment("echo", 4, PORTS), deployment("client", 1, []), SERVICE]
-    plan = cluster.new_lab(NAME, objects, nodes=2, families=(IPV4, IPV6))
+    plan = cluster.new_lab(NAME, objects, nodes=2, families=(IPV4, IPV6), plugins=("proxy", "firewall"))
     made = cluster.Cluster.up(plan, objects)
     for node in ("node-1", "node-2"):
         until(partial(_serves, made, node), what=f"the Service on {node}", timeout_s=20)
