@@ -103,7 +103,7 @@ class Seen(NamedTuple):
 
 
 class Bgpd(ABC):
-    """A daemon in a namespace; a subclass knows one program. Ended, with all its processes, at the end of a ``with``."""
+    """A daemon in a namespace; a subclass knows one program. Ended with all its processes at the end of a ``with``."""
 
     programs: tuple[str, ...] = ()
     package = ""
@@ -233,6 +233,10 @@ class Bgpd(ABC):
         """Wait until these sessions are up, all of them without any given."""
         wanted = neighbours or tuple(each.address for each in self.settings.neighbours)
         self.wait(lambda: all(map(self.is_established, wanted)), f"sessions with {', '.join(wanted)}", timeout_s)
+
+    def wait_lost(self, neighbour: str, timeout_s: float = WAIT_S_MAX) -> None:
+        """Wait until a session is no longer up."""
+        self.wait(lambda: not self.is_established(neighbour), f"the end of the session with {neighbour}", timeout_s)
 
     def wait_route(self, prefix: str, timeout_s: float = WAIT_S_MAX) -> Seen:
         """Wait until it has a best path to a prefix, and return it."""

@@ -111,13 +111,15 @@ class Bird(Bgpd):
         if any(each.bfd_ms for each in settings.neighbours):
             interval = next(each.bfd_ms for each in settings.neighbours if each.bfd_ms)
             timers = f"interval {interval} ms; idle tx interval 1000 ms; multiplier 3;"
-            yield f"protocol bfd {{ interface \"*\" {{ {timers} }}; multihop {{ {timers} }}; }}"
+            yield f'protocol bfd {{ interface "*" {{ {timers} }}; multihop {{ {timers} }}; }}'
         for family, channel in CHANNEL.items():
             if settings.kernel:
-                yield f"protocol kernel kernel{family} {{ merge paths on;"
+                yield f"protocol kernel kernel{family} {{ merge paths on; persist on;"
                 yield f"  {channel} {{ import none; export where source = RTS_BGP; }}; }}"
             yield f"protocol static static{family} {{ {channel};"
-            yield from (f"  route {each.prefix} blackhole;" for each in self.announced.values() if each.family is family)
+            yield from (
+                f"  route {each.prefix} blackhole;" for each in self.announced.values() if each.family is family
+            )
             yield "}"
         for number, neighbour in enumerate(settings.neighbours):
             yield f"protocol bgp peer{number} {{"

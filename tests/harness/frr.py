@@ -1,8 +1,8 @@
 """FRR as a peer in tests: zebra, bgpd and, where a session wants it, bfdd; asked through ``vtysh`` in JSON.
 
-They change to the user ``frr``, as which the package has them run; that user owns the folder with their sockets. Nothing
-of an FRR that runs on this machine is touched. A change of user makes the kernel forget to end them with us: a test that
-is killed leaves them.
+They change to the user ``frr``, as which the package has them run; that user owns the folder with their sockets.
+Nothing of an FRR that runs on this machine is touched. A change of user makes the kernel forget to end them with us: a
+test that is killed leaves them.
 """
 
 import json
@@ -41,6 +41,12 @@ class Frr(Bgpd):
             "bgpd": [] if self.settings.kernel else ["-n"],
         }
         return {name: [f"{FOLDER}/{name}", *self._common(name), *more[name]] for name in names}
+
+    def down(self) -> None:
+        if self.pid("bgpd"):  # or it would leave silently, as to a graceful restart
+            ends = (f"neighbor {each.address} shutdown" for each in self.settings.neighbours)
+            self.change(f"router bgp {self.settings.asn}", *ends)
+        super().down()
 
     def has_started(self, name: str) -> bool:
         return name != "zebra" or (self.folder / "zserv.api").exists()
@@ -119,6 +125,7 @@ class Frr(Bgpd):
         yield " bgp graceful-restart"
         yield " bgp graceful-restart preserve-fw-state"
         yield f" bgp graceful-restart restart-time {settings.restart_time_s}"
+        yield " bgp graceful-restart select-defer-time 5"
         yield " coalesce-time 0"
         if settings.cluster_id:
             yield f" bgp cluster-id {settings.cluster_id}"

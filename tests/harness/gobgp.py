@@ -58,7 +58,9 @@ class Gobgp(Bgpd):
         families = [family_of(prefix)] if prefix else list(Family)
         found: list[Seen] = []
         for family in families:
-            answer = self._ask("global", "rib", *([prefix] if prefix else []), "-a", NAME[family], none=["not in table"])
+            answer = self._ask(
+                "global", "rib", *([prefix] if prefix else []), "-a", NAME[family], none=["not in table"]
+            )
             for destination, paths in (answer or {}).items():
                 found += (_seen(destination, path) for path in paths)
         return found

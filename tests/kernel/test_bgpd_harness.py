@@ -108,7 +108,7 @@ def test_a_graceful_restart_keeps_its_routes_at_the_others(three: dict[str, Bgpd
     daemon.stop_gracefully()
     address = f"10.66.0.{NUMBERS[name]}"
     for other in others:
-        three[other].wait(lambda other=other: not three[other].is_established(address), "the session's end")
+        three[other].wait_lost(address)
         assert [each.prefix for each in three[other].routes(FIRST[name]) if each.best] == [FIRST[name]]
     daemon.up(restarted=True)
     daemon.wait_established()
