@@ -107,7 +107,7 @@ def _block(
     wrong, discarded = verdicts
     next_hop = own.get(attrtable.NEXT_HOP)
     if next_hop is not None and len(next_hop) != 4:
-        wrong.append(Wrong(5, f"NEXT_HOP has {len(next_hop)} octets, not 4"))
+        wrong.append(Wrong(5, f"NEXT_HOP: length {len(next_hop)}, not 4"))
     return Block(
         attributes,
         next_hop,
@@ -151,7 +151,8 @@ def encode_attributes(attributes: Attributes, next_hop4: bytes | None, negotiate
         parts.append(encode_attribute(OPTIONAL, attrtable.CLUSTER_LIST, _words(attributes.cluster_list)))
     parts += _communities(attributes)
     parts += (encode_attribute(other.flags, other.type, other.value) for other in attributes.others)
-    return b"".join(sorted(parts, key=_type))
+    parts.sort(key=_type)
+    return b"".join(parts)
 
 
 def _type(attribute: bytes) -> int:

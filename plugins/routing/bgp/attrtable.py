@@ -170,14 +170,14 @@ def _read_unknown(reading: _Reading, flags: int, kind: int, value: bytes) -> Non
 
 def _exactly(what: str, value: bytes, size: int) -> None:
     if len(value) != size:
-        raise Malformed(_WITHDRAW_LENGTH, f"{what} has {len(value)} octets, not {size}")
+        raise Malformed(_WITHDRAW_LENGTH, f"{what}: length {len(value)}, not {size}")
 
 
 def _some(what: str, value: bytes, size: int) -> int:
     """Return how many items of a size a value holds: one at least."""
     count, rest = divmod(len(value), size)
     if rest or not count:
-        raise Malformed(_WITHDRAW_OPTIONAL, f"{what} has {len(value)} octets, no multiple of {size}")
+        raise Malformed(_WITHDRAW_OPTIONAL, f"{what}: length {len(value)}, no multiple of {size}")
     return count
 
 
@@ -219,7 +219,7 @@ def _local_pref(reading: _Reading, value: bytes) -> None:
 
 def _atomic_aggregate(reading: _Reading, value: bytes) -> None:
     if value:
-        raise Discarded(f"ATOMIC_AGGREGATE has {len(value)} octets, not 0")
+        raise Discarded(f"ATOMIC_AGGREGATE: length {len(value)}, not 0")
     reading.atomic_aggregate = True
 
 
@@ -233,7 +233,7 @@ def _as4_aggregator(reading: _Reading, value: bytes) -> None:
 
 def _aggregator_of(what: str, value: bytes, size: int) -> tuple[int, bytes]:
     if len(value) != size:
-        raise Discarded(f"{what} has {len(value)} octets, not {size}")
+        raise Discarded(f"{what}: length {len(value)}, not {size}")
     asn = int.from_bytes(value[:-4])
     if not asn:
         raise Malformed(_WITHDRAW_OPTIONAL, f"{what} is of AS number 0")  # RFC 7607 section 2
