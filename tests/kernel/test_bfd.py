@@ -252,6 +252,19 @@ def test_a_port_that_another_daemon_has_is_told_and_taken_once_free(pair: Pair) 
     pair.here.wait_told(up=True)
 
 
+def test_a_session_that_meets_a_bug_begins_anew_and_leaves_the_others(
+    pair: Pair, caplog: pytest.LogCaptureFixture
+) -> None:
+    impossible = BfdConfig(detect_mult=300)  # does not fit into its octet
+    pair.here.sessions({"10.66.0.9": Wanted(US, impossible), THEM: Wanted(US, FAST)})
+    pair.there.session(THEM, US)
+    pair.here.wait_told(up=True)
+    failed = "bfd_session_failed peer=10.66.0.9"
+    until(lambda: caplog.text.count(failed) > 1, what="the second try")
+    assert caplog.text.count(failed) < 5
+    assert pair.here.status(THEM).flaps == 0
+
+
 def test_threads_and_sockets_are_gone_after_stop(network: Network) -> None:
     with Ours(network.netns("us")) as here:
         here.session(US, THEM)

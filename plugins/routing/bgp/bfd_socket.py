@@ -7,6 +7,7 @@ peer is no error for another.
 
 import errno
 import logging
+import os
 import random
 import select
 import socket
@@ -123,10 +124,13 @@ def _bind_source(made: socket.socket, local_address: str) -> None:
 
 
 class Sockets:
-    """The sockets that sessions need, opened and closed by ``need``; what cannot be opened is in ``errors``."""
+    """The sockets that sessions need, opened and closed by ``need``; what cannot be opened is in ``errors``.
+
+    ``wake`` is an eventfd that ends a wait.
+    """
 
     def __init__(self, wake: int) -> None:
-        self._poll = select.poll()
+        self._poll, self._wake = select.poll(), wake
         self._poll.register(wake, select.POLLIN)
         self._listeners: dict[tuple[socket.AddressFamily, int], socket.socket] = {}
         self._senders: dict[tuple[socket.AddressFamily, str], socket.socket] = {}
@@ -168,8 +172,11 @@ class Sockets:
             return None
 
     def wait(self, timeout_s: float) -> list[socket.socket]:
-        """Return the listeners that something came to, after at most this long."""
+        """Return the listeners that something came to, after at most this long or a wake-up."""
         ready = {fd for fd, _ in self._poll.poll(timeout_s * 1000)}
+        if self._wake in ready:
+            with suppress(BlockingIOError):
+                os.eventfd_read(self._wake)
         return [listening for listening in self._listeners.values() if listening.fileno() in ready]
 
     def send(self, data: bytes, *, local_address: str, peer: str, port: int) -> None:

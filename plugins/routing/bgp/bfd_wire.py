@@ -10,6 +10,7 @@ have no format of their own.
 
 import struct
 from enum import IntEnum
+from functools import lru_cache
 from typing import NamedTuple
 
 from kube_router.events.errors import PeerError
@@ -18,6 +19,7 @@ VERSION = 1
 LENGTH = 24
 LENGTH_AUTHENTICATED = 26
 LENGTH_MAX = 255  # the Length field is one octet
+PARSED_MAX = 4096  # a peer says the same again and again
 _FORMAT = struct.Struct("!BBBBIIIII")
 _POLL, _FINAL, _INDEPENDENT, _AUTHENTICATED, _DEMAND, _MULTIPOINT = 0x20, 0x10, 0x08, 0x04, 0x02, 0x01
 
@@ -103,6 +105,7 @@ def encode(control: Control) -> bytes:
     )
 
 
+@lru_cache(maxsize=PARSED_MAX)
 def parse(datagram: bytes) -> Control:
     """Return the packet in a datagram. Raises Malformed for what section 6.8.6 says must be discarded."""
     if len(datagram) < LENGTH:
