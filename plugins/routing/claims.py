@@ -182,7 +182,9 @@ def _withheld(kind: _Class, address: str, service: Service, options: RoutingOpti
     elif not options.strict_external_ip_validation or _inside(address, kind.ranges) is not None:
         return ""
     else:
-        reason = f"is not inside {kind.ranges_flag}" if kind.ranges else f"{kind.ranges_flag} is not set"
+        reason = (
+            f"is not inside {kind.ranges_flag}" if kind.ranges else f"is not permitted: {kind.ranges_flag} is not set"
+        )
     faults.add(kind.field, f"{address} {reason}; not announced")
     return reason
 

@@ -13,7 +13,7 @@ from kube_router.plugins.routing.bgp.model import BfdConfig
 from kube_router.plugins.routing.options import OPTIONS, ExternalPeer, RoutingOptions, with_passwords
 
 PEERS = ("--peer-router-ips=192.0.2.1,2001:db8::1", "--peer-router-asns=65001,0xFDEA")
-SECRET = base64.b64encode(b"pass").decode()
+SECRET = base64.b64encode(b"zebra").decode()
 
 
 def refusal(*argv: str) -> str:
@@ -97,7 +97,7 @@ def test_what_the_flags_say_is_there_by_its_type() -> None:
 
 def test_peers_are_taken_from_lists_that_go_together() -> None:
     assert options(*PEERS, "--peer-router-ports=,1790", f"--peer-router-passwords={SECRET},").peers == (
-        ExternalPeer(address="192.0.2.1", asn=65001, password="pass", where="--peer-router-ips, item 1"),
+        ExternalPeer(address="192.0.2.1", asn=65001, password="zebra", where="--peer-router-ips, item 1"),
         ExternalPeer(address="2001:db8::1", asn=65002, port=1790, where="--peer-router-ips, item 2"),
     )
     assert options("--enable-bfd", *PEERS).peers[0].bfd == BfdConfig()
@@ -200,7 +200,7 @@ def test_a_password_is_never_quoted() -> None:
         "flag --peer-router-passwords: the value is wrong in item 1: "
         "the password is longer than the 80 bytes that TCP-MD5 takes"
     )
-    assert "pass" not in repr(options(*PEERS, f"--peer-router-passwords={SECRET},").peers[0]).replace("password", "")
+    assert "zebra" not in repr(options(*PEERS, f"--peer-router-passwords={SECRET},").peers[0])
     assert resolve([*PEERS, f"--peer-router-passwords={SECRET},"], GROUPS, environ={}).public() == {
         "peer-router-ips": "192.0.2.1,2001:db8::1",
         "peer-router-asns": "65001,0xFDEA",
@@ -234,13 +234,13 @@ def test_peers_with_a_file_of_passwords_wait_until_it_is_read() -> None:
     assert made.peer_router_passwords_file == "/etc/bgp/passwords"
     assert [peer.waiting for peer in made.peers] == [True, True]
     read = with_passwords(made, f"{SECRET},\n")
-    assert [(peer.password, peer.waiting) for peer in read.peers] == [("pass", False), ("", False)]
+    assert [(peer.password, peer.waiting) for peer in read.peers] == [("zebra", False), ("", False)]
     assert read.doubts == ()
 
 
 def test_the_list_of_the_flag_wins_over_the_file() -> None:
     made = options(*PEERS, FILE, f"--peer-router-passwords={SECRET},")
-    assert (made.peer_router_passwords_file, made.peers[0].password, made.peers[0].waiting) == ("", "pass", False)
+    assert (made.peer_router_passwords_file, made.peers[0].password, made.peers[0].waiting) == ("", "zebra", False)
 
 
 def test_a_file_that_is_missing_leaves_its_peers_out_and_says_so_once() -> None:
@@ -263,7 +263,7 @@ def test_a_file_of_another_length_leaves_all_its_peers_out() -> None:
 
 def test_one_bad_password_in_the_file_leaves_one_peer_out() -> None:
     made = with_passwords(options(*PEERS, FILE), f"s3cret!,{SECRET}")
-    assert [(peer.password, peer.waiting) for peer in made.peers] == [("", True), ("pass", False)]
+    assert [(peer.password, peer.waiting) for peer in made.peers] == [("", True), ("zebra", False)]
     assert made.doubts == (
         "--peer-router-passwords-file /etc/bgp/passwords: item 1: the password is no base64 of UTF-8 text; "
         "peer 192.0.2.1 is left out until it is right",
