@@ -55,8 +55,8 @@ class Shadow(Proxy):
     def _apply(self, steps: Sequence[Step]) -> Applied:
         return Applied(Counter({"step imagined": len(steps)}))
 
-    def _take_over(self) -> Counter[str]:
-        return Counter()
+    def _take_over(self) -> tuple[Counter[str], list[str]]:
+        return Counter(), []
 
 
 @hookimpl

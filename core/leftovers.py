@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from kube_router.core import nfnl, nlmsg
 from kube_router.core.netlink import NETLINK_NETFILTER, Netlink
-from kube_router.events.errors import KernelError
+from kube_router.events.errors import KernelError, Problem
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ LEGACY = {"iptables-legacy": "ip_tables_names", "ip6tables-legacy": "ip6_tables_
 NFT = {"iptables-nft": nlmsg.AF_INET, "ip6tables-nft": nlmsg.AF_INET6}
 IP_SET_MODULE = Path("/sys/module/ip_set")  # there too where it is built in, for it has a parameter
 DESTROY_MAX = 100  # ipsets in one run of the program
-TROUBLES_MAX = 5  # told in one error
+TROUBLES_MAX = 5  # told in one problem
 
 
 class Rules(NamedTuple):
@@ -127,10 +127,36 @@ def remove(rules: Iterable[Rules], ipsets: Sequence[str]) -> tuple[Counter[str],
     return +removed, troubles
 
 
-def remain(troubles: Sequence[str]) -> KernelError:
-    """Return the error that tells what could not be removed, the first of many."""
+class Takeover:
+    """When a plugin is to remove what was left: once what is its own is in place and in sync.
+
+    What could not be removed is a problem of the node, and tried again when everything is compared anyway, not at once
+    and no sooner: an ipset that somebody's rule uses may stay so for ever, and must not make the plugin back off.
+    """
+
+    def __init__(self, node: str) -> None:
+        self._node = node
+        self._troubles: Sequence[str] | None = None  # None: not tried yet
+
+    def is_due(self, *, in_sync: bool, everything: bool) -> bool:
+        """Return whether to remove now; ``everything`` says that all is compared."""
+        return in_sync and (self._troubles is None or (everything and bool(self._troubles)))
+
+    def note(self, removed: Counter[str], troubles: Sequence[str]) -> Counter[str]:
+        """Take in what came of removing; return what was removed."""
+        self._troubles = troubles
+        return removed
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What remains, in one problem or none."""
+        return (Problem("Node", self._node, remain(self._troubles)),) if self._troubles else ()
+
+
+def remain(troubles: Sequence[str]) -> str:
+    """Return in words what could not be removed, the first of many."""
     more = f"; and {len(troubles) - TROUBLES_MAX} more" if len(troubles) > TROUBLES_MAX else ""
-    return KernelError(f"kube-router's leftovers remain: {'; '.join(troubles[:TROUBLES_MAX])}{more}")
+    return f"kube-router's leftovers remain: {'; '.join(troubles[:TROUBLES_MAX])}{more}"
 
 
 def restore_text(rules: Rules) -> str:

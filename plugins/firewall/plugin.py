@@ -15,6 +15,7 @@ from anyio.lowlevel import checkpoint
 
 from kube_router.core.api import ClusterView, Context, Dirty, Line, Option, Plugin, Receipt, hookimpl
 from kube_router.core.bridge import prepare_bridge
+from kube_router.core.leftovers import Takeover
 from kube_router.events.errors import KernelError
 from kube_router.events.model import Namespace, NetworkPolicy, Node, Object, Pod
 from kube_router.plugins.firewall import takeover
@@ -67,7 +68,7 @@ class Firewall:
         self._watch = Watch()
         self._kernel = Kernel(committed=self._watch.committed)
         self._table = Table(self._kernel)
-        self._taken_over = False
+        self._takeover = Takeover(context.node)
         self._drops = Drops(describe=self._pod_at, policies_of=self._policies_of, note=context.note)
         if not self._reads_drops:
             self._drops.state = "not read (--netpol-read-drops=false)"
@@ -94,10 +95,9 @@ class Firewall:
             cut = await self._context.run(self._cut_flows, sorted(self._cluster.local_addresses), judge)
             writes["flow cut"] += cut
             self._metrics.cut_flows.inc(cut)
-        if view.in_sync and not self._taken_over:
-            writes.update(await self._context.run(takeover.remove))
-            self._taken_over = True
-        return Receipt(+writes, self._cluster.problems)
+        if self._takeover.is_due(in_sync=view.in_sync, everything=dirty.everything):
+            writes.update(self._takeover.note(*await self._context.run(takeover.remove)))
+        return Receipt(+writes, (*self._cluster.problems, *self._takeover.problems))
 
     async def watch(self, changed: Callable[[], None]) -> None:
         """Call ``changed`` when somebody else changes our table; read what the kernel logs of denied packets."""

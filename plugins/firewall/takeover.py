@@ -32,12 +32,12 @@ _IPSET = re.compile(rf"(?:inet6:)?(?:KUBE-(?:SRC|DST)-{_HASH}|kube-router-local-
 _TEMPORARY = re.compile(rf"(?:inet6:)?TMP-{_HASH}")  # there while it fills an ipset, and after it died doing so
 
 
-def remove() -> Counter[str]:
-    """Remove its rules, chains, ipsets and tables; return what was removed, nothing where nothing is there.
-
-    Raises ``KernelError`` after having tried all of it.
-    """
-    present = leftovers.nft_tables()
+def remove() -> tuple[Counter[str], list[str]]:
+    """Remove its rules, chains, ipsets and tables; return what was removed, and in words what could not be."""
+    try:
+        present = leftovers.nft_tables()
+    except KernelError as e:
+        return Counter(), [str(e)]
     rules = leftovers.find_rules((TABLE,), present, recognise)
     removed, troubles = leftovers.remove(rules, its_ipsets(leftovers.ipset_names()))
     for key in NFT_TABLES.keys() & present:
@@ -48,9 +48,7 @@ def remove() -> Counter[str]:
             continue
         removed["leftover table removed"] += 1
         logger.info(f"leftover_removed nft_table={NFT_TABLES[key]!r}")
-    if troubles:
-        raise leftovers.remain(troubles)
-    return removed
+    return removed, troubles
 
 
 def recognise(program: str, table: str, text: str) -> list[Rules]:

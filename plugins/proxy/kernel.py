@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from kube_router.core.bridge import BRIDGE
 from kube_router.core.netlink import NETLINK_ROUTE, Netlink
 from kube_router.core.nft import Nft
+from kube_router.events.errors import KernelError
 from kube_router.plugins.proxy import host, observe, render, rtnetlink, takeover
 from kube_router.plugins.proxy.apply import Applied, Failed, apply
 from kube_router.plugins.proxy.model import Actual, RemoveService, Step
@@ -59,13 +60,15 @@ class Kernel:
         """Do the steps in order, as far as ``fenced`` allows. Raises where the kernel cannot be talked to at all."""
         return apply(steps, self._nft, fenced=fenced)
 
-    def take_over(self) -> Counter[str]:
-        """Remove kube-router's (Go) rules, chains and ipsets; return what was removed.
+    def take_over(self) -> tuple[Counter[str], list[str]]:
+        """Remove kube-router's (Go) rules, chains and ipsets; return what was removed, and in words what could not be.
 
-        For when ours is in place and in sync. Its IPVS services are adopted or removed by the plan. Raises
-        ``KernelError``.
+        For when ours is in place and in sync. Its IPVS services are adopted or removed by the plan.
         """
-        return takeover.remove(takeover.leftovers())
+        try:
+            return takeover.remove(takeover.leftovers())
+        except KernelError as error:
+            return Counter(), [str(error)]
 
     def cleanup(self) -> Counter[str]:
         """Remove what is ours and only that: owned services, kube-dummy-if with its routes, the table.

@@ -13,6 +13,7 @@ from itertools import islice
 from anyio.lowlevel import checkpoint
 
 from kube_router.core.api import ClusterView, Context, Dirty, Line, Option, Plugin, Problem, Receipt, hookimpl
+from kube_router.core.leftovers import Takeover
 from kube_router.events.model import EndpointSlice, Node, Object, Service
 from kube_router.plugins.proxy.blame import lines
 from kube_router.plugins.proxy.kernel import Applied, Kernel
@@ -49,7 +50,7 @@ class Proxy:
         self._cluster = self._empty()
         self._kernel: Kernel | None = None
         self._actual: Actual | None = None  # None: not known exactly
-        self._taken_over = False
+        self._takeover = Takeover(context.node)
         self._metrics = Metrics(context.metrics, lambda: self._cluster.owners.copy())
         self._watch = Watch(lambda address: self._cluster.address(address) is not None)
 
@@ -76,13 +77,13 @@ class Proxy:
             applied: Applied = await self._context.run(self._apply, steps)
             writes.update(applied.changes)
             if applied.failed:
-                return Receipt(writes, (*self._cluster.problems, *self._refusals(applied)), failed=_words(applied))
+                problems = (*self._cluster.problems, *self._takeover.problems, *self._refusals(applied))
+                return Receipt(writes, problems, failed=_words(applied))
             carry_out(actual, steps)
         self._actual = actual
-        if view.in_sync and not self._taken_over:
-            writes.update(await self._context.run(self._take_over))
-            self._taken_over = True
-        return Receipt(writes, self._cluster.problems)
+        if self._takeover.is_due(in_sync=view.in_sync, everything=dirty.everything):
+            writes.update(self._takeover.note(*await self._context.run(self._take_over)))
+        return Receipt(writes, (*self._cluster.problems, *self._takeover.problems))
 
     async def watch(self, changed: Callable[[], None]) -> None:
         """Call ``changed`` when somebody else takes away what is ours."""
@@ -143,7 +144,7 @@ class Proxy:
         assert self._kernel is not None
         return self._kernel.apply(steps, fenced=self._context.fenced)
 
-    def _take_over(self) -> Counter[str]:
+    def _take_over(self) -> tuple[Counter[str], list[str]]:
         assert self._kernel is not None
         return self._kernel.take_over()
 

@@ -60,7 +60,7 @@ def parse_ipset(text: str) -> set[ServiceId]:
 
 
 def leftovers() -> Leftovers:
-    """Return the rules, chains and ipsets that are there. Nothing is created by looking."""
+    """Return the rules, chains and ipsets that are there. Nothing is created by looking. Raises ``KernelError``."""
     rules = shared.find_rules(CHAINS, shared.nft_tables(), recognise)
     present = set(shared.ipset_names())
     return Leftovers(tuple(rules), tuple(name for name in IPSETS if name in present))
@@ -86,12 +86,6 @@ def _is_its_to_remove(line: str, chain: str) -> bool:
     return chain == HAIRPIN and words[1] == "POSTROUTING" and "SNAT" in words and masqueraded and unnamed
 
 
-def remove(found: Leftovers) -> Counter[str]:
-    """Remove it, rules first, since they use the ipsets; return what was removed.
-
-    Raises ``KernelError`` after having tried all of it.
-    """
-    removed, troubles = shared.remove(found.rules, found.ipsets)
-    if troubles:
-        raise shared.remain(troubles)
-    return removed
+def remove(found: Leftovers) -> tuple[Counter[str], list[str]]:
+    """Remove it, rules first, since they use the ipsets; return what was removed, and in words what could not be."""
+    return shared.remove(found.rules, found.ipsets)

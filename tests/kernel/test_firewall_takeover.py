@@ -9,15 +9,24 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import anyio
 import pytest
 from harness.netns import run_in, run_in_new, sh
+from prometheus_client import CollectorRegistry
 
-from kube_router.events.errors import KernelError
+from kube_router.core.api import Context, Dirty, Options
+from kube_router.core.options import Value
+from kube_router.core.state import State, View
+from kube_router.events.normalize import BUILTIN
+from kube_router.events.resource import Catalogue
 from kube_router.plugins.firewall import takeover
+from kube_router.plugins.firewall.options import OPTIONS
+from kube_router.plugins.firewall.plugin import Firewall
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 
@@ -105,7 +114,9 @@ def test_only_its_rules_chains_ipsets_and_tables_go(backend: str) -> None:
     def inside() -> None:
         plant(backend)
         sh(f"nft '{ITS_TABLES}{OURS}'")
-        assert takeover.remove() == {
+        changes, troubles = takeover.remove()
+        assert troubles == []
+        assert changes == {
             "leftover rule removed": REMOVED_RULES,
             "leftover chain removed": REMOVED_CHAINS,
             "leftover ipset removed": REMOVED_IPSETS,
@@ -121,7 +132,7 @@ def test_only_its_rules_chains_ipsets_and_tables_go(backend: str) -> None:
         tables = sh("nft list tables").splitlines()
         assert {"table inet kube-router-firewall", "table ip kube-router-filter"} <= set(tables)
         assert not any("filter-ipv" in table for table in tables)
-        assert takeover.remove() == {}
+        assert takeover.remove() == ({}, [])
 
     run_in_new(inside)
 
@@ -130,7 +141,7 @@ def test_both_back_ends_at_once_are_cleared() -> None:
     def inside() -> None:
         plant("nft")
         plant("legacy")
-        assert takeover.remove()["leftover chain removed"] == 2 * REMOVED_CHAINS
+        assert takeover.remove()[0]["leftover chain removed"] == 2 * REMOVED_CHAINS
         for backend in ("nft", "legacy"):
             assert filter_table(f"ip6tables-{backend}") == set(REMAINING.splitlines())
 
@@ -141,7 +152,7 @@ def test_looking_for_what_is_not_there_makes_nothing() -> None:
     def inside() -> None:
         look = "nft list ruleset; cat /proc/net/ip_tables_names /proc/net/ip6_tables_names 2>/dev/null || true"
         before = sh(look)
-        assert takeover.remove() == {}
+        assert takeover.remove() == ({}, [])
         assert sh(look) == before
 
     run_in_new(inside)
@@ -151,13 +162,42 @@ def test_an_ipset_that_a_rule_of_others_uses_stays_and_is_told_and_all_else_goes
     def inside() -> None:
         plant("nft")
         sh("iptables-nft -A FOREIGN -m set --match-set KUBE-SRC-2X5D5LAHNDGEBDVF src -j DROP")
-        with pytest.raises(KernelError, match="ipset KUBE-SRC-2X5D5LAHNDGEBDVF could not be destroyed"):
-            takeover.remove()
+        _, troubles = takeover.remove()
+        assert troubles == [
+            "ipset KUBE-SRC-2X5D5LAHNDGEBDVF could not be destroyed: a rule that is not kube-router's uses it"
+        ]
         assert "KUBE-SRC-2X5D5LAHNDGEBDVF" in sh("ipset list -name")
         assert "KUBE-SRC-67Q3674M7RGUIZV4" not in sh("ipset list -name")
         assert "KUBE-POD-FW" not in sh("iptables-nft-save; ip6tables-nft-save")
         sh("iptables-nft -F FOREIGN")
-        assert takeover.remove() == {"leftover ipset removed": 1}
+        assert takeover.remove() == ({"leftover ipset removed": 1}, [])
+
+    run_in_new(inside)
+
+
+async def run_here(call: Callable[..., Any], *arguments: Any) -> Any:
+    """Call it in this thread, which is in the test's namespace."""
+    return call(*arguments)
+
+
+def test_a_busy_ipset_is_a_problem_and_delays_no_policy() -> None:
+    def inside() -> None:
+        plant("nft")
+        sh("iptables-nft -A FOREIGN -m set --match-set KUBE-SRC-2X5D5LAHNDGEBDVF src -j DROP")
+        values: dict[str, Value] = {option.name: option.default for option in OPTIONS}
+        firewall = Firewall(Context(node="node-1", options=Options(values), metrics=CollectorRegistry(), run=run_here))
+        view = View(State(Catalogue(BUILTIN)), tuple(firewall.needs))
+
+        async def reconciled() -> list[tuple[str, list[str]]]:
+            first = await firewall.reconcile(view, Dirty(everything=True))
+            sh("iptables-nft -F FOREIGN")
+            small = await firewall.reconcile(view, Dirty())
+            full = await firewall.reconcile(view, Dirty(everything=True))
+            return [(each.failed, [problem.text for problem in each.problems]) for each in (first, small, full)]
+
+        words = "kube-router's leftovers remain: ipset KUBE-SRC-2X5D5LAHNDGEBDVF could not be destroyed: "
+        words += "a rule that is not kube-router's uses it"
+        assert anyio.run(reconciled) == [("", [words]), ("", [words]), ("", [])]
 
     run_in_new(inside)
 
@@ -279,7 +319,7 @@ def test_allowed_traffic_is_never_interrupted_and_forbidden_never_passes(node: t
         wait_for_more(prober, 20)  # kube-router's rules alone
         sh(f"ip netns exec {router} nft '{OURS}'")
         wait_for_more(prober, 20)
-        removed = run_in(router, takeover.remove)
+        removed, _ = run_in(router, takeover.remove)
         wait_for_more(prober, 100)
     finally:
         prober.stop.set()

@@ -5,17 +5,27 @@ The planted state is a small copy of what kube-router 2.11 leaves behind, with t
 
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import anyio
 import pytest
 from harness.netns import run_in_new, sh
+from prometheus_client import CollectorRegistry
 
 from kube_router.core import leftovers as core_leftovers
-from kube_router.events.errors import KernelError
+from kube_router.core.api import Context, Dirty, Options
+from kube_router.core.options import Value
+from kube_router.core.state import State, View
+from kube_router.events.normalize import BUILTIN
+from kube_router.events.resource import Catalogue
 from kube_router.plugins.proxy import render, takeover
 from kube_router.plugins.proxy.kernel import Kernel
 from kube_router.plugins.proxy.model import Masquerade, ServiceId, VirtualService, Wanted
+from kube_router.plugins.proxy.options import OPTIONS
 from kube_router.plugins.proxy.plan import plan
+from kube_router.plugins.proxy.plugin import Proxy
 
 pytestmark = [pytest.mark.guest, pytest.mark.timeout(300)]
 
@@ -107,7 +117,8 @@ def test_its_state_is_adopted_or_removed_and_others_state_stays(backend: str) ->
         applied = kernel.apply(plan(WANTED, actual, in_sync=True))
         assert applied.failed == []
         assert applied.changes["service added"] == 0
-        removed = kernel.take_over()
+        removed, troubles = kernel.take_over()
+        assert troubles == []
         assert removed == {"leftover rule removed": 6, "leftover chain removed": 4, "leftover ipset removed": 6}
         assert sorted(rules(backend)) == sorted([
             *[":FOREIGN - [0:0]"] * 2,
@@ -129,7 +140,7 @@ def test_its_state_is_adopted_or_removed_and_others_state_stays(backend: str) ->
         assert (after.owned, after.leftovers) == ({KEPT, NODE_PORT}, frozenset())
         assert after.addresses == {"10.96.0.10": "192.0.2.1"}
         assert plan(WANTED, after, in_sync=True) == []
-        assert kernel.take_over() == {}
+        assert kernel.take_over() == ({}, [])
 
     run_in_new(body)
 
@@ -152,9 +163,39 @@ def test_an_ipset_that_others_use_stays_and_is_told() -> None:
     def body() -> None:
         sh("ipset create kube-router-svip hash:ip timeout 0")
         sh("iptables-nft -A INPUT -m set --match-set kube-router-svip dst -j ACCEPT")
-        with pytest.raises(KernelError, match="ipset kube-router-svip could not be destroyed"):
-            Kernel().take_over()
+        words = "ipset kube-router-svip could not be destroyed: a rule that is not kube-router's uses it"
+        assert Kernel().take_over() == ({}, [words])
         assert sh("ipset list -name") == "kube-router-svip\n"
+
+    run_in_new(body)
+
+
+async def run_here(call: Callable[..., Any], *arguments: Any) -> Any:
+    """Call it in this thread, which is in the test's namespace."""
+    return call(*arguments)
+
+
+def test_a_busy_ipset_is_a_problem_and_delays_no_service() -> None:
+    def body() -> None:
+        sh("ipset create kube-router-svip hash:ip timeout 0")
+        sh("iptables-nft -A INPUT -m set --match-set kube-router-svip dst -j ACCEPT")
+        values: dict[str, Value] = {option.name: option.default for option in OPTIONS}
+        proxy = Proxy(Context(node="node-1", options=Options(values), metrics=CollectorRegistry(), run=run_here))
+        view = View(State(Catalogue(BUILTIN)), tuple(proxy.needs))
+
+        async def reconciled() -> list[tuple[str, list[str]]]:
+            first = await proxy.reconcile(view, Dirty(everything=True))
+            sh("iptables-nft -F INPUT")
+            small = await proxy.reconcile(view, Dirty())
+            full = await proxy.reconcile(view, Dirty(everything=True))
+            return [
+                (each.failed, [problem.text for problem in each.problems if "leftovers" in problem.text])
+                for each in (first, small, full)
+            ]
+
+        words = "kube-router's leftovers remain: ipset kube-router-svip could not be destroyed: "
+        words += "a rule that is not kube-router's uses it"
+        assert anyio.run(reconciled) == [("", [words]), ("", [words]), ("", [])]
 
     run_in_new(body)
 

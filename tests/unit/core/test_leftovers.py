@@ -1,13 +1,14 @@
 """Programs are run within their time, ipsets go many at once, and what stays is told."""
 
 import sys
+from collections import Counter
 
 import pytest
 from harness.netns import run_in_new, sh
 
 from kube_router.core import leftovers
-from kube_router.core.leftovers import Rules
-from kube_router.events.errors import KernelError
+from kube_router.core.leftovers import Rules, Takeover
+from kube_router.events.errors import KernelError, Problem
 
 
 def test_a_program_that_fails_is_told_with_its_own_words() -> None:
@@ -24,8 +25,23 @@ def test_a_program_that_hangs_costs_its_time_and_no_more(monkeypatch: pytest.Mon
 
 
 def test_of_many_troubles_five_are_told() -> None:
-    assert str(leftovers.remain(["a", "b"])) == "kube-router's leftovers remain: a; b"
-    assert str(leftovers.remain([*"abcdefg"])) == "kube-router's leftovers remain: a; b; c; d; e; and 2 more"
+    assert leftovers.remain(["a", "b"]) == "kube-router's leftovers remain: a; b"
+    assert leftovers.remain([*"abcdefg"]) == "kube-router's leftovers remain: a; b; c; d; e; and 2 more"
+
+
+def test_removal_is_due_once_in_sync_and_what_remained_only_when_everything_is_compared() -> None:
+    takeover = Takeover("node-1")
+    assert not takeover.problems
+    assert not takeover.is_due(in_sync=False, everything=True)
+    assert takeover.is_due(in_sync=True, everything=False)
+    assert takeover.note(Counter({"leftover ipset removed": 2}), ["ipset a is used"]) == {"leftover ipset removed": 2}
+    assert list(takeover.problems) == [Problem("Node", "node-1", "kube-router's leftovers remain: ipset a is used")]
+    assert not takeover.is_due(in_sync=True, everything=False)
+    assert not takeover.is_due(in_sync=False, everything=True)
+    assert takeover.is_due(in_sync=True, everything=True)
+    takeover.note(Counter(), [])
+    assert not takeover.problems
+    assert not takeover.is_due(in_sync=True, everything=True)
 
 
 def test_the_tables_of_nft_s_back_end_are_those_of_nftables() -> None:
