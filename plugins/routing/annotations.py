@@ -5,7 +5,7 @@ external.py. What is read of *other* nodes (their AS number, their part in route
 by the same functions on every node, so that two nodes come to the same conclusion about their session.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Literal, NamedTuple, TypeVar
 
 from kube_router.events.faults import Faults, quoted
@@ -60,32 +60,38 @@ def where(name: str, item: int | None = None) -> str:
 # -- addresses ---------------------------------------------------------------------------------------------------------
 
 
+def addresses(node: Node) -> dict[Family, str]:
+    """Return the node's best address of each family it has one of: InternalIP before ExternalIP, primary first."""
+    found: dict[Family, str] = {}
+    for kind in ("InternalIP", "ExternalIP"):
+        for each in node.addresses:
+            if each.type == kind:
+                found.setdefault(values.family(each.address), each.address)
+    return found
+
+
 def primary_address(node: Node) -> str:
     """Return the first InternalIP, else the first ExternalIP, of whichever family; "" where there is none."""
-    return next(iter(_ranked(node)), "")
+    return next(iter(addresses(node).values()), "")
 
 
 def best_address(node: Node, family: Family) -> str:
     """Return the node's address of a family: InternalIP before ExternalIP, "" where it has none."""
-    return next((address for address in _ranked(node) if values.family(address) is family), "")
+    return addresses(node).get(family, "")
 
 
-def next_hops(node: Node, pods: tuple[Prefix, ...] | None = None) -> Mapping[Family, bytes]:
+def next_hops(node: Node, pods: tuple[Prefix, ...] | None = None) -> dict[Family, str]:
     """Return the node's own address for routes of each family.
 
     An IPv6 address serves IPv4 routes too (RFC 8950) where the node has IPv4 pods and no IPv4 address. ``pods`` are
     the node's pod CIDRs where they are known already.
     """
-    found = {family: values.packed(address) for family in Family if (address := best_address(node, family))}
+    found = addresses(node)
     if Family.IPV6 in found and Family.IPV4 not in found:
         pods = pod_cidrs(node, Faults("Node", node.name)) if pods is None else pods
         if any(prefix.family is Family.IPV4 for prefix in pods):
             found[Family.IPV4] = found[Family.IPV6]
     return found
-
-
-def _ranked(node: Node) -> list[str]:
-    return [each.address for kind in ("InternalIP", "ExternalIP") for each in node.addresses if each.type == kind]
 
 
 # -- pod CIDRs ---------------------------------------------------------------------------------------------------------
@@ -163,7 +169,8 @@ def local_addresses(node: Node, faults: Faults) -> tuple[str, ...]:
     found = _each(node, LOCAL_ADDRESSES, values.address, faults)
     if not found and node.annotations.get(LOCAL_ADDRESSES, "").strip():
         faults.add(where(LOCAL_ADDRESSES), "holds no address; the node's own are listened on")
-    return found or tuple(filter(None, (best_address(node, family) for family in Family)))
+    own = addresses(node)
+    return found or tuple(own[family] for family in sorted(own))
 
 
 # -- one annotation ----------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ Service must not be able to draw the network's traffic for any address here.
 """
 
 from collections.abc import Iterator, Sequence
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import NamedTuple
 
 from kube_router.core import pflag
@@ -18,6 +18,8 @@ from kube_router.plugins.routing import values
 from kube_router.plugins.routing.annotations import OURS, where
 from kube_router.plugins.routing.bgp.model import Family, Prefix
 from kube_router.plugins.routing.options import Network, RoutingOptions
+
+Address = IPv4Address | IPv6Address
 
 PROXY_NAME = "kube-router"
 LOCAL = OURS + "service.local"
@@ -86,12 +88,13 @@ def judge(
             continue
         wanted, because = _is_wanted(service, kind, faults)
         for address in kind.addresses:
-            prefix = Prefix(values.packed(address), 128 if ":" in address else 32)
+            parsed = ip_address(address)
+            prefix = Prefix(parsed.packed, parsed.max_prefixlen)
             if not wanted:
                 verdict = False, because
-            elif reason := _withheld(kind, address, service, options, faults):
+            elif reason := _withheld(kind, parsed, options, faults):
                 verdict = False, reason
-            elif kind.policy == "Local" and not _has_ready_endpoint(slices, values.family(address), facts):
+            elif kind.policy == "Local" and not _has_ready_endpoint(slices, prefix.family, facts):
                 verdict = False, f"{kind.policy_field}: Local, and no ready endpoint of it is on this node"
             else:
                 verdict = _with_next_hop(prefix, facts, f"{kind.words} of Service {service.key}, {because}")
@@ -170,7 +173,7 @@ def _not_ours(service: Service) -> str:
     return ""
 
 
-def _withheld(kind: _Class, address: str, service: Service, options: RoutingOptions, faults: Faults) -> str:
+def _withheld(kind: _Class, address: Address, options: RoutingOptions, faults: Faults) -> str:
     """Return why an address that is wanted must not be announced, "" where it may."""
     cluster = _inside(address, options.service_cluster_ip_ranges)
     if kind.words == "cluster IP":
@@ -189,9 +192,8 @@ def _withheld(kind: _Class, address: str, service: Service, options: RoutingOpti
     return reason
 
 
-def _inside(address: str, ranges: Sequence[Network]) -> Network | None:
-    parsed = ip_address(address)
-    return next((network for network in ranges if parsed in network), None)
+def _inside(address: Address, ranges: Sequence[Network]) -> Network | None:
+    return next((network for network in ranges if address in network), None)
 
 
 def _has_ready_endpoint(slices: Sequence[EndpointSlice], family: Family, facts: Facts) -> bool:

@@ -83,7 +83,7 @@ def speaker_config(
         port=options.bgp_port,
         peers={**peers, **outside},
         originated={**announced.announced, **dict.fromkeys(pods, Kind.POD)},
-        next_hops=next_hops,
+        next_hops={family: values.packed(address) for family, address in next_hops.items()},
         advertise_pods_externally=options.advertise_pod_cidr,
         cluster_id=me.reflection.cluster_id if me.reflection.role == "server" else 0,
         rejected=annotations.import_reject(own, faults),
@@ -118,7 +118,7 @@ def _say_what_is_missing(own: Node, me: Party | None, options: RoutingOptions, f
         faults.add(annotations.where(annotations.NODE_ASN), f"missing, but --nodes-full-mesh=false needs it; {MUTE}")
 
 
-def _pods(own: Node, cni_cidrs: tuple[str, ...], faults: Faults) -> tuple[dict[Prefix, str], Mapping[Family, bytes]]:
+def _pods(own: Node, cni_cidrs: tuple[str, ...], faults: Faults) -> tuple[dict[Prefix, str], Mapping[Family, str]]:
     """Return the pod CIDRs to announce, each with why, and the next hops by family."""
     found = annotations.pod_cidrs_from(own, faults, cni=cni_cidrs)
     if not found.source:

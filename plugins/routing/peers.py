@@ -26,16 +26,15 @@ class Party:
 
     name: str
     asn: int | None
-    addresses: Mapping[Family, str]  # the best one of each family
-    primary: Family
+    addresses: Mapping[Family, str]  # the best one of each family, the primary one first
     families: frozenset[Family]  # those it has a next hop for
     reflection: Reflection
 
 
 def party(node: Node, options: RoutingOptions, faults: Faults, *, consequence: str) -> Party | None:
     """Return what the mesh has to know of a node, None for one without an address."""
-    primary = annotations.primary_address(node)
-    if not primary:
+    addresses = annotations.addresses(node)
+    if not addresses:
         return None
     asn: int | None = options.cluster_asn
     if not options.nodes_full_mesh:
@@ -43,8 +42,7 @@ def party(node: Node, options: RoutingOptions, faults: Faults, *, consequence: s
     return Party(
         node.name,
         asn,
-        {family: address for family in Family if (address := annotations.best_address(node, family))},
-        values.family(primary),
+        addresses,
         frozenset(annotations.next_hops(node)),
         annotations.reflection(node, faults),
     )
@@ -52,10 +50,10 @@ def party(node: Node, options: RoutingOptions, faults: Faults, *, consequence: s
 
 def transport(a: Party, b: Party) -> Family | None:
     """Return the family in which two nodes reach each other, None for none. Symmetric."""
-    both = a.addresses.keys() & b.addresses.keys()
-    if a.primary is b.primary:
-        return a.primary
-    return min(both) if both else None
+    primary = next(iter(a.addresses))
+    if primary is next(iter(b.addresses)):
+        return primary
+    return min(a.addresses.keys() & b.addresses.keys(), default=None)
 
 
 def is_session(a: Party, b: Party) -> bool:

@@ -46,18 +46,17 @@ def test_a_node_without_addresses_has_none() -> None:
 
 def test_the_next_hop_of_each_family_is_the_node_s_own_address_of_it() -> None:
     assert annotations.next_hops(node("node-1", "192.0.2.1", "2001:db8::1")) == {
-        Family.IPV4: bytes([192, 0, 2, 1]),
-        Family.IPV6: bytes.fromhex("20010db8000000000000000000000001"),
+        Family.IPV4: "192.0.2.1",
+        Family.IPV6: "2001:db8::1",
     }
 
 
 def test_ipv4_pods_without_an_ipv4_address_are_reached_over_ipv6() -> None:
-    octets = bytes.fromhex("20010db8000000000000000000000001")
     assert annotations.next_hops(node("node-1", "2001:db8::1", pods=("10.244.1.0/24",))) == {
-        Family.IPV4: octets,
-        Family.IPV6: octets,
+        Family.IPV4: "2001:db8::1",
+        Family.IPV6: "2001:db8::1",
     }
-    assert annotations.next_hops(node("node-1", "2001:db8::1", pods=("fd00:1::/64",))) == {Family.IPV6: octets}
+    assert annotations.next_hops(node("node-1", "2001:db8::1", pods=("fd00:1::/64",))) == {Family.IPV6: "2001:db8::1"}
 
 
 # -- pod CIDRs ---------------------------------------------------------------------------------------------------------
