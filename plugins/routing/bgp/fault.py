@@ -11,7 +11,6 @@ from typing import NamedTuple
 MARKER = b"\xff" * 16
 HEADER_LENGTH = 19
 COMMUNICATION_MAX = 255  # octets of text in a Shutdown Communication (RFC 9003 section 2)
-WORDS_MAX = 300  # characters of a peer's own words in our log
 HARD_RESET = 9
 
 _HEADER = struct.Struct("!16sHB")
@@ -104,7 +103,9 @@ class Notification(NamedTuple):
         """What it says, in one printable line."""
         name = error_name(self.code, self.subcode)
         if self.hard and len(self.data) >= 2:
-            return f"{name}: {Notification(self.data[0], self.data[1], self.data[2:]).words}"[:WORDS_MAX]
+            inner = Notification(self.data[0], self.data[1], self.data[2:])
+            # One that carries another of its kind is nonsense, and could go on for two thousand levels.
+            return f"{name}: {error_name(6, HARD_RESET) if inner.hard else inner.words}"
         if self.code == 6 and self.subcode in (2, 4) and self.data:
             return f'{name}: "{_communication(self.data)}"'
         return f"{name} (data {self.data[:16].hex()})" if self.data else name
