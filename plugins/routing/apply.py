@@ -198,9 +198,7 @@ def _settle(link: Netlink, steps: list[AddRoute], applied: Applied, fenced: Fenc
 
 def _route_words(failure: Failure) -> str:
     if failure.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH):
-        return f"{failure}: no interface of this node reaches the next hop directly"
-    if failure.errno == errno.ENETDOWN:
-        return f"{failure}: the interface is down; the route comes with it"
+        return f"{failure}: no interface that is up reaches the next hop directly"
     return str(failure)
 
 
@@ -236,15 +234,13 @@ def _change_device(link: Netlink, step: DeviceStep) -> Failure | None:
         case RenameDevice(name, wanted):
             return _rename(link, name, wanted)
         case RemoveDevice(name):
-            messages = [rtlink.delete_device(name)]
+            messages: Sequence[bytes] = [rtlink.delete_device(name)]
         case AddDevice(name, tunnel):
             _load_fou(tunnel.kind)
-            if not (failures := link.write([rtlink.add_device(name, tunnel)])):
-                failures = link.write([rtlink.mark(name)])
-            return next(iter(failures), None)
-        case SetDevice(name, tunnel):
+            messages = rtlink.add_device(name, tunnel)
+        case SetDevice(name, tunnel, new_mac):
             _load_fou(tunnel.kind)
-            messages = [rtlink.set_device(name, tunnel)]
+            messages = rtlink.set_device(name, tunnel, new_mac=new_mac)
     return next(iter(link.write(messages)), None)
 
 

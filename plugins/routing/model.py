@@ -232,10 +232,14 @@ class AddDevice(NamedTuple):
 
 
 class SetDevice(NamedTuple):
-    """Change a device in place: marked and up besides."""
+    """Change a device in place: marked and up besides.
+
+    Only with ``new_mac`` its MAC is set, for then the kernel drops all its neighbours, even if it is the same.
+    """
 
     name: str
     tunnel: Tunnel
+    new_mac: bool = False
 
 
 class RemoveDevice(NamedTuple):

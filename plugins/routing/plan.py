@@ -48,7 +48,8 @@ def plan(wanted: Wanted, actual: Actual, *, in_sync: bool) -> list[Step]:
     steps: list[Step] = [AddFouPort(port) for port in sorted(wanted.fou_ports - present)]
     devices, gone = _devices(wanted.devices, actual.devices, in_sync=in_sync)
     steps += devices
-    neighbours = compare(wanted.neighbours, {key: mac for key, mac in actual.neighbours.items() if key[0] not in gone})
+    bare = gone | {step.name for step in devices if isinstance(step, SetDevice) and step.new_mac}
+    neighbours = compare(wanted.neighbours, {key: mac for key, mac in actual.neighbours.items() if key[0] not in bare})
     forwards = compare(wanted.forwards, {key: to for key, to in actual.forwards.items() if key[0] not in gone})
     steps += [SetForward(*item) for item in (*forwards.added.items(), *forwards.changed.items())]
     steps += [SetNeighbour(*item) for item in (*neighbours.added.items(), *neighbours.changed.items())]
@@ -122,8 +123,13 @@ def _carry_out_device(actual: Actual, step: RenameDevice | AddDevice | SetDevice
     match step:
         case RenameDevice(name, wanted):
             actual.devices[wanted] = actual.devices.pop(name)
-        case AddDevice(name, tunnel) | SetDevice(name, tunnel):
+        case AddDevice(name, tunnel):
             actual.devices[name] = Device(tunnel)
+        case SetDevice(name, tunnel, new_mac):
+            if new_mac:
+                actual.neighbours = {key: mac for key, mac in actual.neighbours.items() if key.device != name}
+            have = actual.devices.get(name)
+            actual.devices[name] = Device(tunnel if have is None else _settled(tunnel, have.tunnel))
         case RemoveDevice(name):
             actual.devices.pop(name, None)
             actual.neighbours = {key: mac for key, mac in actual.neighbours.items() if key.device != name}
@@ -154,7 +160,7 @@ def _devices(
         else:
             steps += [RemoveDevice(stray)] if stray else []
             if _changeable(have.tunnel, tunnel):
-                steps.append(SetDevice(name, tunnel))
+                steps.append(SetDevice(name, tunnel, new_mac=have.tunnel.mac != tunnel.mac))
             elif in_sync:
                 steps += [RemoveDevice(name), AddDevice(name, tunnel)]
                 gone.add(name)

@@ -55,28 +55,28 @@ def lines(wanted: Wanted) -> Iterator[str]:
     for id, its in sorted(wanted.routes.items()):
         yield f"ip route add {route(id, its)}"
     for its_rule in sorted(wanted.rules):
-        yield f"ip rule add {rule(its_rule)}"
+        yield f"{_ip(its_rule)} rule add {rule(its_rule)}"
 
 
 def route(id: RouteId, its: Route) -> str:
     """Return a route in the words of ``ip route``."""
     words = [id.destination]
     if len(its.hops) == 1:
-        words += _hop(its.hops[0])
+        words += _hop(id, its.hops[0])
     if id.table != MAIN:
         words += ["table", str(id.table)]
     words += ["proto", str(PROTOCOL), "metric", str(METRIC)]
     if its.source:
         words += ["src", its.source]
     if len(its.hops) > 1:
-        words += [word for hop in its.hops for word in ("nexthop", *_hop(hop))]
+        words += [word for hop in its.hops for word in ("nexthop", *_hop(id, hop))]
     return " ".join(words)
 
 
-def _hop(hop: Hop) -> list[str]:
+def _hop(id: RouteId, hop: Hop) -> list[str]:
     words = []
     if hop.via:
-        words += ["via", *(["inet6"] if ":" in hop.via else []), hop.via]
+        words += ["via", *(["inet6"] if ":" in hop.via and ":" not in id.destination else []), hop.via]
     return [*words, "dev", hop.device, *(["onlink"] if hop.onlink else [])]
 
 
@@ -112,6 +112,10 @@ def rule(its: Rule) -> str:
     return f"from {its.source} lookup {its.table} priority {RULE_PRIORITY} protocol {PROTOCOL}"
 
 
+def _ip(its: Rule) -> str:
+    return "ip -6" if ":" in its.source else "ip"  # of routes it sees the family by itself
+
+
 def fou_port(port: FouPort) -> str:
     """Return a port in the words of ``ip fou``."""
     return f"port {port.port} gue{' -6' if port.family == 6 else ''}"
@@ -128,9 +132,9 @@ def command(step: Step) -> str:
             table = "" if id.table == MAIN else f" table {id.table}"
             return f"ip route del {id.destination}{table} proto {PROTOCOL} metric {METRIC}"
         case AddRule(its_rule):
-            return f"ip rule add {rule(its_rule)}"
+            return f"{_ip(its_rule)} rule add {rule(its_rule)}"
         case RemoveRule(its_rule):
-            return f"ip rule del {rule(its_rule)}"
+            return f"{_ip(its_rule)} rule del {rule(its_rule)}"
         case SetNeighbour(where, mac):
             return f"ip neighbour replace {neighbour(where, mac)}"
         case RemoveNeighbour(where):

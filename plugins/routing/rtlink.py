@@ -85,24 +85,32 @@ def _may_be_ours(name: str) -> bool:
     return name in (VXLAN, VXLAN6) or TUNNEL_NAME.fullmatch(name) is not None
 
 
-def add_device(name: str, tunnel: Tunnel) -> bytes:
-    """Return the request that makes a device, up; EEXIST where one of this name or these ends is."""
+def add_device(name: str, tunnel: Tunnel) -> tuple[bytes, ...]:
+    """Return the requests that make a device, up; EEXIST where one of this name or these ends is.
+
+    The alias takes a second one: the kernel ignores it in the request that makes the device.
+    """
     data = _vxlan(tunnel, new=True) if tunnel.kind == "vxlan" else _iptunnel(tunnel)
-    return nlmsg.message(
-        RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, IFINFO.pack(0, 0, 0, IFF_UP, IFF_UP), *_link(name, tunnel, data)
+    header = IFINFO.pack(0, 0, 0, IFF_UP, IFF_UP)
+    attributes = [nlmsg.text(IFLA_IFNAME, name), *_settings(tunnel), _linkinfo(tunnel, data)]
+    alias = nlmsg.text(IFLA_IFNAME, name), nlmsg.text(IFLA_IFALIAS, ALIAS)
+    return (
+        nlmsg.message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, header, *attributes),
+        nlmsg.message(RTM_NEWLINK, 0, IFINFO.pack(0, 0, 0, 0, 0), *alias),
     )
 
 
-def set_device(name: str, tunnel: Tunnel) -> bytes:
-    """Return the request that changes a device in place, and marks it and sets it up."""
+def set_device(name: str, tunnel: Tunnel, *, new_mac: bool) -> tuple[bytes, ...]:
+    """Return the requests that change a device in place, and mark it and set it up.
+
+    A vxlan refuses its MTU together with what is its own.
+    """
     data = _vxlan(tunnel, new=False) if tunnel.kind == "vxlan" else _iptunnel(tunnel)
-    return nlmsg.message(RTM_NEWLINK, 0, IFINFO.pack(0, 0, 0, IFF_UP, IFF_UP), *_link(name, tunnel, data))
-
-
-def mark(name: str) -> bytes:
-    """Return the request that gives an interface our alias: the kernel takes none with the request that makes it."""
-    return nlmsg.message(
-        RTM_NEWLINK, 0, IFINFO.pack(0, 0, 0, 0, 0), nlmsg.text(IFLA_IFNAME, name), nlmsg.text(IFLA_IFALIAS, ALIAS)
+    attributes = [nlmsg.text(IFLA_IFNAME, name), nlmsg.text(IFLA_IFALIAS, ALIAS)]
+    attributes += _settings(tunnel if new_mac else tunnel._replace(mac=""))
+    return (
+        nlmsg.message(RTM_NEWLINK, 0, IFINFO.pack(0, 0, 0, 0, 0), attributes[0], _linkinfo(tunnel, data)),
+        nlmsg.message(RTM_NEWLINK, 0, IFINFO.pack(0, 0, 0, IFF_UP, IFF_UP), *attributes),
     )
 
 
@@ -119,14 +127,14 @@ def delete_device(name: str) -> bytes:
     return nlmsg.message(RTM_DELLINK, 0, IFINFO.pack(0, 0, 0, 0, 0), nlmsg.text(IFLA_IFNAME, name))
 
 
-def _link(name: str, tunnel: Tunnel, data: list[bytes]) -> list[bytes]:
-    attributes = [nlmsg.text(IFLA_IFNAME, name), nlmsg.text(IFLA_IFALIAS, ALIAS)]
-    if tunnel.mtu:
-        attributes.append(nlmsg.u32(IFLA_MTU, tunnel.mtu))
-    if tunnel.mac:
-        attributes.append(nlmsg.attr(IFLA_ADDRESS, bytes.fromhex(tunnel.mac.replace(":", ""))))
+def _settings(tunnel: Tunnel) -> list[bytes]:
+    mtu = [nlmsg.u32(IFLA_MTU, tunnel.mtu)] if tunnel.mtu else []
+    return [*mtu, nlmsg.attr(IFLA_ADDRESS, _mac(tunnel.mac))] if tunnel.mac else mtu
+
+
+def _linkinfo(tunnel: Tunnel, data: list[bytes]) -> bytes:
     kind = nlmsg.attr(IFLA_INFO_KIND, KERNEL_KINDS[tunnel.kind].encode())
-    return [*attributes, nlmsg.nested(IFLA_LINKINFO, kind, nlmsg.nested(IFLA_INFO_DATA, *data))]
+    return nlmsg.nested(IFLA_LINKINFO, kind, nlmsg.nested(IFLA_INFO_DATA, *data))
 
 
 def _iptunnel(tunnel: Tunnel) -> list[bytes]:
