@@ -87,7 +87,6 @@ def speaker_config(
         advertise_pods_externally=options.advertise_pod_cidr,
         cluster_id=me.reflection.cluster_id if me.reflection.role == "server" else 0,
         rejected=annotations.import_reject(own, faults),
-        rejected_exactly=frozenset(announced.announced),
         deferral_s=options.bgp_graceful_restart_deferral_s,
     )
     problems = (*doubts, *faults.found(), *others, *announced.problems)

@@ -1,6 +1,7 @@
 """Laws of routing's configuration: it never raises, no order of events matters, one object harms only itself."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from bgp_nodes import ANNOTATIONS, RESOURCE, no_secret, options
 from hypothesis import given
@@ -9,12 +10,15 @@ from msgspec.structs import replace
 
 from kube_router.core.state import State, View
 from kube_router.core.view import Dirty
+from kube_router.events.errors import ConfigError
 from kube_router.events.event import Delete, Put
 from kube_router.events.model import Endpoint, EndpointSlice, Node, NodeAddress, Object, Service
 from kube_router.events.normalize import BUILTIN
 from kube_router.events.resource import Catalogue
+from kube_router.plugins.routing import values
 from kube_router.plugins.routing.announce import AnnounceTable
 from kube_router.plugins.routing.config import speaker_config
+from kube_router.plugins.routing.options import OPTIONS, with_passwords
 
 NODES = ("node-1", "node-2", "node-3", "node-4")
 ADDRESSES = ("192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4", "fd00::1", "fd00::2", "fd00::3", "fd00::4")
@@ -208,3 +212,22 @@ def test_one_bad_external_peer_changes_no_other(good: list[int], bad: str) -> No
     config = speaker_config(view_of([made]), options(), "node-1", no_secret).config
     assert config is not None
     assert {*ips, "203.0.113.9"} <= set(config.peers)
+
+
+VALUES = st.one_of(TEXTS, st.integers(), st.floats(), st.booleans(), st.none(), st.lists(st.text(), max_size=1))
+
+
+@given(VALUES)
+def test_a_value_is_read_or_refused_with_a_value_error(value: object) -> None:
+    for parse in (values.number, values.asn, values.port, values.address, values.unicast):
+        with suppress(ValueError):
+            parse(value)
+    for of_text in (values.cluster_id, values.prefix, values.community, values.password):
+        with suppress(ValueError):
+            of_text(str(value))
+
+
+@given(st.lists(st.tuples(st.sampled_from([option.name for option in OPTIONS]), TEXTS), max_size=4))
+def test_no_flag_makes_the_agent_raise_anything_but_config_error(flags: Sequence[tuple[str, str]]) -> None:
+    with suppress(ConfigError):
+        with_passwords(options(*(f"--{name}={text}" for name, text in flags)), "x,y")

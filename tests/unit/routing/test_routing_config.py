@@ -53,7 +53,6 @@ def test_a_speaker_is_a_function_of_the_cluster_and_the_flags() -> None:
             },
             advertise_pods_externally=False,
             rejected=(prefix_of("10.0.0.0/8"),),
-            rejected_exactly=frozenset(vips),
             deferral_s=360.0,
         ),
         pod_why={
