@@ -70,11 +70,11 @@ def _router_id(value: Value) -> None:
     if value in ("", "generate"):
         return
     try:
-        if values.family(values.unicast(value)) is Family.IPV4:
-            return
+        address = values.unicast(value)
     except ValueError:
-        pass
-    raise ValueError(f"{value!r:.100} is no router id (an IPv4 address or generate)")
+        address = ""
+    if not address or values.family(address) is not Family.IPV4:
+        raise ValueError(f"{value!r:.100} is no router id (an IPv4 address or generate)")
 
 
 def _service_ranges(value: Value) -> None:
