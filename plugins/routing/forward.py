@@ -106,7 +106,7 @@ def parse(text: str) -> Chain | None:
     """Return the chain in iptables-save's text of the table, ``None`` where there is none."""
     lines = text.splitlines()
     policy = next((line.split()[1] for line in lines if line.startswith(f":{CHAIN} ")), "")
-    every = [line for line in lines if line.startswith(f"-A {CHAIN} ")]
+    every = [line for line in lines if f"{line} ".startswith(f"-A {CHAIN} ")]  # a rule may say nothing
     at = [number for number, line in enumerate(every, 1) if _is_ours(line)]
     is_one_run = bool(at) and at[-1] - at[0] == len(at) - 1
     rules = tuple(line for line in every if not _is_ours(line))

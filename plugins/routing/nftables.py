@@ -174,7 +174,8 @@ def _element(element: Any) -> str:
     """Return an element as we write it, "" for what we never write: a range, a comment, a timeout."""
     prefix = element.get("prefix") if isinstance(element, dict) else None
     try:
-        return _interval(f"{prefix['addr']}/{prefix['len']}" if prefix else element)[2]
+        cidr = f"{prefix['addr']}/{prefix['len']}" if prefix else element
+        return _interval(cidr)[2] if isinstance(cidr, str) else ""
     except (KeyError, TypeError, ValueError):
         return ""
 
