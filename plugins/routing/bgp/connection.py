@@ -77,7 +77,7 @@ class ConnectionOwner(Protocol):
 
 
 class Connection:
-    """A machine with what it acts on. ``ours``: we open it, the neighbour else."""
+    """A machine with what it acts on. ``ours``: we open its TCP connection, not the neighbour."""
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ class Connection:
         jitter: Callable[[], float],
     ) -> None:
         self.fsm = fsm
-        self.ours = not fsm.pending
+        self.ours = True
         self.negotiated: Negotiated | None = None
         self.their_open: Open | None = None
         self.channel: Channel | None = None
@@ -104,6 +104,7 @@ class Connection:
         self._parser: UpdateParser | None = None
         self._events: deque[Event] = deque()
         self._busy = False
+        self._over = False
         self._timers: dict[Timer, asyncio.TimerHandle] = {}
         self._hold_s = 0.0
         self._hold_until = 0.0
@@ -126,12 +127,14 @@ class Connection:
         """What collision detection compares."""
         return Line(self.fsm.state, self.ours, graceful=Loss.CONNECTION in self.fsm.survives)
 
-    def promote(self, pending: bool) -> None:
-        """Make this the peering's own connection, or one beside it, which does not begin again once it ended."""
-        self.fsm = replace(self.fsm, pending=pending)
+    def promote(self, instead: "Connection") -> None:
+        """Make this the peering's own connection, and the other one such that does not begin again once it ended."""
+        self.fsm = replace(self.fsm, pending=False, errors=max(self.fsm.errors, instead.fsm.errors))
+        instead.fsm = replace(instead.fsm, pending=True)
 
     def discard(self) -> None:
-        """Give up a connection on which nothing was said; nobody is told."""
+        """Give up a connection on which nothing was said, for good; nobody is told."""
+        self._over = True
         self._stop_timers()
         self._drop(b"")
         self._events.clear()
@@ -155,9 +158,10 @@ class Connection:
         finally:
             self._busy = False
 
-    def take(self, channel: Channel) -> None:
-        """Use a TCP connection that is there."""
+    def take(self, channel: Channel, *, ours: bool) -> None:
+        """Use a TCP connection that is there; ``ours``: we opened it."""
         self._attempt = None
+        self.ours = ours
         self.channel = channel
         self._framer = Framer()
         channel.attach(self)
@@ -169,7 +173,7 @@ class Connection:
             self._attempt = None
             self.handle(words.Failed(result))
         else:
-            self.take(result)
+            self.take(result, ours=True)
 
     def lost(self, why: str) -> None:
         """The session ended."""
@@ -270,6 +274,7 @@ class Connection:
                     self._stop_timers()
                 case words.Connect():
                     self._drop(b"")
+                    self.ours = True
                     self._attempt = self._dial(self._config, self._dialled)
                 case words.SendOpen():
                     self._send_open()
@@ -311,13 +316,18 @@ class Connection:
             channel.close(last)
 
     def _start_timer(self, timer: Timer, seconds: float) -> None:
+        if self._over:
+            return
         running = self._timers.pop(timer, None)
         if running is not None:
             running.cancel()
         if timer is Timer.HOLD:
             self._hold_s = seconds
             self._hold_until = self._loop.time() + seconds
-        self._timers[timer] = self._loop.call_later(seconds, self._expired, timer)
+        if seconds > 0:
+            self._timers[timer] = self._loop.call_later(seconds, self._expired, timer)
+        else:  # now, before a connection comes that would be refused
+            self.handle(words.Expired(timer))
 
     def _stop_timers(self) -> None:
         for running in self._timers.values():

@@ -245,7 +245,7 @@ def _fail(fsm: Fsm, event: Event, jitter: float) -> Step:
         case NotificationReceived():
             return _end(fsm, words, jitter, loss=_loss_by(event.code, event.subcode))
         case CollisionLost(silent=True):
-            return _end(fsm, words, jitter, loss=Loss.CONNECTION, counts=False)
+            return _end(fsm, words, jitter, loss=Loss.CONNECTION)
         case CollisionLost():
             said = SendNotification(CEASE, COLLISION)
             return _end(fsm, words, jitter, loss=Loss.NOTIFICATION, said=said, counts=False)
@@ -272,7 +272,7 @@ def _end(
     established = fsm.state is State.ESTABLISHED
     graceful = established and loss in fsm.survives
     errors = fsm.errors + counts
-    pause = _pause_s(fsm.errors if graceful else errors) * jitter if counts else 0.0
+    pause = pause_s(fsm.errors if graceful else errors) * jitter if counts else 0.0
     refused = pause if established and not graceful else min(pause, REFUSED_MAX_S)
     idle = replace(
         fsm,
@@ -293,7 +293,8 @@ def _ended(fsm: Fsm, words: str, loss: Loss | None) -> Ended:
     return Ended(words, loss, loss in fsm.survives)
 
 
-def _pause_s(errors: int) -> float:
+def pause_s(errors: int) -> float:
+    """Return how long damping pauses after so many errors."""
     return backoff(PAUSE_MIN_S, errors - 1, PAUSE_MAX_S) if errors else 0.0
 
 

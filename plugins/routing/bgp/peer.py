@@ -17,8 +17,8 @@ from kube_router.plugins.routing.bgp.collision import Verdict, ours_prevails, re
 from kube_router.plugins.routing.bgp.connection import Connection, Counters
 from kube_router.plugins.routing.bgp.connection import LocalConfig as LocalConfig
 from kube_router.plugins.routing.bgp.dial import Dialer, TcpDialer
-from kube_router.plugins.routing.bgp.fault import communication, error_name, notification
-from kube_router.plugins.routing.bgp.fsm import Fsm
+from kube_router.plugins.routing.bgp.fault import HARD_RESET, communication, error_name, notification
+from kube_router.plugins.routing.bgp.fsm import CEASE, REFUSED_MAX_S, Fsm, pause_s
 from kube_router.plugins.routing.bgp.fsm_words import (
     CollisionLost,
     Ended,
@@ -29,7 +29,8 @@ from kube_router.plugins.routing.bgp.fsm_words import (
 )
 from kube_router.plugins.routing.bgp.fsm_words import State as State
 from kube_router.plugins.routing.bgp.model import Negotiated, PeerConfig
-from kube_router.plugins.routing.bgp.session import Channel, Session, refuse
+from kube_router.plugins.routing.bgp.restart import Loss
+from kube_router.plugins.routing.bgp.session import Channel, Session
 from kube_router.plugins.routing.bgp.update import Update
 from kube_router.plugins.routing.bgp.wire import Open, RouteRefresh
 
@@ -84,6 +85,7 @@ class Peer:
         self._local, self._owner = local, owner
         self._loop = loop or asyncio.get_running_loop()
         self._pending: Connection | None = None
+        self._rival: Connection | None = None  # what was pending when the session came up
         self._primary = Connection(
             Fsm(passive=config.passive, connect_retry_s=config.connect_retry_s),
             config=config,
@@ -114,17 +116,21 @@ class Peer:
             self._pending.handle(event)
         self._primary.handle(event)
 
-    def reset(self, code: int, subcode: int, words: str) -> None:
-        """End the session with a NOTIFICATION and, after a pause, begin again (RFC 4271: AutomaticStop; BFD: 6/10)."""
-        if self._primary.fsm.state >= State.OPENSENT:
+    def reset(self, code: int, subcode: int, words: str, *, hard: bool = False) -> None:
+        """End the session with a NOTIFICATION and, after a pause, begin again (RFC 4271: AutomaticStop; BFD: 6/10).
+
+        ``hard``: nobody's routes outlive it, even where a NOTIFICATION is graceful (RFC 8538 section 3.1: Hard Reset).
+        """
+        fsm = self._primary.fsm
+        if fsm.state < State.OPENSENT:
+            return
+        if hard and Loss.NOTIFICATION in fsm.survives:
+            self._primary.handle(Faulted(CEASE, HARD_RESET, words, bytes((code, subcode))))
+        else:
             self._primary.handle(Faulted(code, subcode, words))
 
     def accepted(self, sock: socket.socket) -> None:
         """Take a connection that it opened (the listener calls this)."""
-        if self._primary.fsm.state is State.IDLE:
-            self.counters.refused += 1
-            refuse(sock, REJECTED)
-            return
         config = self.config
         try:
             sockopt.set_common(sock)
@@ -136,11 +142,23 @@ class Peer:
         self.take(Session(sock, self._loop))
 
     def take(self, channel: Channel) -> None:
-        """Use a TCP connection that it opened. One that it opened before and has not finished is superseded."""
+        """Use a TCP connection that it opened, unless damping refuses it.
+
+        One that it opened before and has not finished is superseded.
+        """
+        if self._primary.fsm.state is State.IDLE or self._is_damped():
+            self.counters.refused += 1
+            channel.close(REJECTED)
+            return
         if self._pending is not None:
             self._pending.handle(CollisionLost("it opened another connection"))
         self._pending = self._primary.beside()
-        self._pending.take(channel)
+        self._pending.take(channel, ours=False)
+
+    def _is_damped(self) -> bool:
+        """Return whether a neighbour that replaced its session lately replaces it too soon again."""
+        pause = min(pause_s(self._primary.fsm.errors), REFUSED_MAX_S)
+        return self.established_at is not None and self._loop.time() - self.established_at < pause
 
     def send(self, messages: Sequence[bytes]) -> bool:
         """Take whole messages for sending; False: none was taken, ``writable`` will be told when there is room."""
@@ -163,24 +181,28 @@ class Peer:
             return True
         local = self._local
         prevails = ours_prevails(local.router_id, theirs.router_id, local.asn, theirs.asn)
-        verdict = resolve(connection.line, other.line, prevails=prevails)
+        restarted = connection is not self._rival
+        verdict = resolve(connection.line, other.line, prevails=prevails, restarted=restarted)
         if verdict is Verdict.NEW:
             self._supersede(connection, CollisionLost("another connection with it stays"))
         elif verdict is Verdict.OLD:
             self.counters.collisions += 1
+            if connection is self._primary:  # the peering goes on with the other, it does not begin again
+                self._primary, self._pending = other, None
+                other.promote(connection)
         return verdict is not Verdict.OLD
 
     def _supersede(self, connection: Connection, end: CollisionLost) -> None:
         """Make a connection the primary, and the only one."""
         other = self._pending if connection is self._primary else self._primary
         self._primary, self._pending = connection, None
-        connection.promote(pending=False)
         if other is None:
             return
-        other.promote(pending=True)
+        connection.promote(other)
         if other.fsm.state >= State.OPENSENT:
             self.counters.collisions += 1
             other.handle(end)
+            connection.promote(other)  # with its errors, should this one be counted
         else:
             other.discard()
 
@@ -188,6 +210,7 @@ class Peer:
         """The connection is established."""
         if connection is self._pending:
             self._supersede(connection, CollisionLost("it began a new session", silent=True))
+        self._rival = self._pending
         self.negotiated, self.their_open = connection.negotiated, connection.their_open
         self.established_at = self._loop.time()
         logger.info("bgp_up peer=%s asn=%d", self.config.address, self.config.asn)
@@ -200,6 +223,11 @@ class Peer:
             if connection.fsm.errors > self._primary.fsm.errors:
                 self._primary.handle(Penalty(ended.words))
             return
+        pending = self._pending
+        if connection is self._primary and pending is not None and pending.fsm.state >= State.OPENCONFIRM:
+            self._primary, self._pending = pending, None
+            pending.promote(connection)
+            connection.discard()
         if connection is self._primary or ended.loss is not None:
             self._note(ended)
 

@@ -162,7 +162,7 @@ class Session:
         What it sent meanwhile is read and thrown away: a close with unread input is a reset, which may overtake
         ``last``. The owner is told nothing more.
         """
-        if self._owner is None and self._sock.fileno() < 0:
+        if self._sock.fileno() < 0:
             return
         self._owner = None
         self._loop.remove_reader(self._sock)
@@ -192,11 +192,3 @@ class Session:
         if error.errno == errno.ECONNRESET:
             return "it reset the connection"
         return f"the connection broke: {os.strerror(error.errno or 0)}"
-
-
-def refuse(sock: socket.socket, last: bytes) -> None:
-    """Close a connection that was just accepted, with a last word."""
-    with contextlib.suppress(OSError):  # it is refused in any case
-        sock.setblocking(False)
-        sock.send(last)
-    sock.close()
