@@ -117,8 +117,8 @@ def is_wide(path: tuple[Segment, ...]) -> bool:
 def encode(path: tuple[Segment, ...], *, wide: bool) -> bytes:
     """Return a path's octets; AS_TRANS stands for what two octets cannot hold."""
     if wide:
-        return b"".join(_encode(segment.type, segment.asns, _WIDE) for segment in path)
-    return b"".join(_encode(segment.type, tuple(narrow(asn) for asn in segment.asns), _NARROW) for segment in path)
+        return b"".join([_encode(kind, asns, _WIDE) for kind, asns in path])
+    return b"".join([_encode(kind, tuple(map(narrow, asns)), _NARROW) for kind, asns in path])
 
 
 def encode_as4(path: tuple[Segment, ...]) -> bytes:

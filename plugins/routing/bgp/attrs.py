@@ -46,7 +46,7 @@ _OWN = {
     attrtable.MP_UNREACH_NLRI: OPTIONAL,
 }
 _BOTH = OPTIONAL | TRANSITIVE
-_remembering = lru_cache(maxsize=BLOCKS_MAX)(attrtable.read)
+remembering = lru_cache(maxsize=BLOCKS_MAX)(attrtable.read)
 
 
 def parse_attributes(block: bytes, four_octet_as: bool, internal: bool) -> Block:
@@ -102,7 +102,7 @@ def _block(
     internal: bool,
 ) -> Block:
     run = b"".join(rest)
-    read = _remembering if len(run) <= BLOCK_MAX else attrtable.read
+    read = remembering if len(run) <= BLOCK_MAX else attrtable.read
     attributes, missing, wrong_values, discarded_values = read(run, four_octet_as, internal)
     wrong, discarded = verdicts
     next_hop = own.get(attrtable.NEXT_HOP)
@@ -149,8 +149,16 @@ def encode_attributes(attributes: Attributes, next_hop4: bytes | None, negotiate
         parts.append(encode_attribute(OPTIONAL, attrtable.ORIGINATOR_ID, attributes.originator_id.to_bytes(4)))
     if attributes.cluster_list:
         parts.append(encode_attribute(OPTIONAL, attrtable.CLUSTER_LIST, _words(attributes.cluster_list)))
-    parts += _communities(attributes)
-    parts += (encode_attribute(other.flags, other.type, other.value) for other in attributes.others)
+    if attributes.communities:
+        parts.append(encode_attribute(_BOTH, attrtable.COMMUNITIES, _words(attributes.communities)))
+    if attributes.extended_communities:
+        octets = b"".join(attributes.extended_communities)
+        parts.append(encode_attribute(_BOTH, attrtable.EXTENDED_COMMUNITIES, octets))
+    if attributes.large_communities:
+        octets = b"".join([_words(community) for community in attributes.large_communities])
+        parts.append(encode_attribute(_BOTH, attrtable.LARGE_COMMUNITIES, octets))
+    if attributes.others:
+        parts += [encode_attribute(other.flags, other.type, other.value) for other in attributes.others]
     parts.sort(key=_type)
     return b"".join(parts)
 
@@ -164,16 +172,6 @@ def _aggregators(asn: int, address: bytes, *, wide: bool) -> Iterator[bytes]:
     yield encode_attribute(_BOTH, attrtable.AGGREGATOR, octets + address)
     if not wide and asn > aspath.NARROW_MAX:
         yield encode_attribute(_BOTH, attrtable.AS4_AGGREGATOR, asn.to_bytes(4) + address)
-
-
-def _communities(attributes: Attributes) -> Iterator[bytes]:
-    if attributes.communities:
-        yield encode_attribute(_BOTH, attrtable.COMMUNITIES, _words(attributes.communities))
-    if attributes.extended_communities:
-        yield encode_attribute(_BOTH, attrtable.EXTENDED_COMMUNITIES, b"".join(attributes.extended_communities))
-    if attributes.large_communities:
-        octets = b"".join(_words(community) for community in attributes.large_communities)
-        yield encode_attribute(_BOTH, attrtable.LARGE_COMMUNITIES, octets)
 
 
 def _words(values: tuple[int, ...]) -> bytes:

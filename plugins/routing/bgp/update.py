@@ -29,7 +29,7 @@ from kube_router.plugins.routing.bgp.pack import end_of_rib as end_of_rib
 _FAMILIES = {1: Family.IPV4, 2: Family.IPV6}
 _END_OF_RIB = b"\x00\x00\x00\x00"
 _NO_NEXT_HOP = NextHop(b"")
-_remembering = lru_cache(maxsize=BLOCKS_MAX)(parse_attributes)
+remembering = lru_cache(maxsize=BLOCKS_MAX)(parse_attributes)
 
 
 class Reach(NamedTuple):
@@ -87,7 +87,7 @@ class UpdateParser:
             raise Fault(3, 1, "the path attributes end behind the message")
         run = body[attributes_at:nlri_at]
         # A run without IPv4 prefixes behind it most likely has other prefixes in it, and so will never be met again.
-        parse = _remembering if size > nlri_at and len(run) <= BLOCK_MAX else parse_attributes
+        parse = remembering if size > nlri_at and len(run) <= BLOCK_MAX else parse_attributes
         block = parse(run, self._four_octet_as, self._internal)
         message = _Message(self._families, self._add_path, block)
         message.read(body[2:withdrawn_end], body[nlri_at:])
