@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -34,6 +34,10 @@ class Agent:
         return self.folder / "agent.log"
 
     @property
+    def cni(self) -> Path:
+        return self.folder / "cni" / "10-kuberouter.conflist"
+
+    @property
     def control_socket(self) -> Path:
         return self.folder / "kr.sock"
 
@@ -57,8 +61,13 @@ class Agent:
             return
         self.journal.mkdir(parents=True, exist_ok=True, mode=0o700)
         # A process begins in the namespace of the thread that starts it.
-        pid = netns.run_in(self.namespace, partial(spawn, self.argv(), log=self.log))
+        pid = netns.run_in(self.namespace, partial(spawn, self.argv(), log=self.log, environ=self._environ()))
         (self.folder / "agent.pid").write_text(f"{pid}\n")
+
+    def _environ(self) -> dict[str, str]:
+        """Return its environment: a CNI configuration of its own, since nodes share this machine's files."""
+        self.cni.parent.mkdir(exist_ok=True)
+        return {**os.environ, "KUBE_ROUTER_CNI_CONF_FILE": str(self.cni)}
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
         """Send it a signal and wait for its end."""
@@ -88,7 +97,7 @@ def switches(plugins: Sequence[str] | None) -> list[str]:
     return [f"--run-{name}={'true' if name in plugins else 'false'}" for name in installed]
 
 
-def spawn(argv: Sequence[str], *, log: Path) -> int:
+def spawn(argv: Sequence[str], *, log: Path, environ: Mapping[str, str] | None = None) -> int:
     """Start a process that outlives us, with its output appended to a file; return its pid."""
     program = argv[0]
     write = os.O_WRONLY | os.O_CREAT | os.O_APPEND
@@ -97,4 +106,5 @@ def spawn(argv: Sequence[str], *, log: Path) -> int:
         (os.POSIX_SPAWN_OPEN, 1, str(log), write, 0o644),
         (os.POSIX_SPAWN_DUP2, 1, 2),
     ]
-    return os.posix_spawnp(program, list(argv), os.environ, file_actions=actions, setsid=True)
+    variables = os.environ if environ is None else environ
+    return os.posix_spawnp(program, list(argv), variables, file_actions=actions, setsid=True)

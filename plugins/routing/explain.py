@@ -1,0 +1,108 @@
+"""Where a packet from this node to an address goes, and by whose word; whether the address is announced (pure).
+
+It answers from the view alone, so ``kr explain --route`` works on a journal as it does on a running agent: the routes
+are those of the journal, and what they lead through is planned anew.
+"""
+
+from collections.abc import Mapping
+from ipaddress import ip_address, ip_network
+
+from kube_router.core.view import ClusterView, Dirty, causes_of
+from kube_router.events.model import Node, Service
+from kube_router.plugins.routing import facts
+from kube_router.plugins.routing.announce import AnnounceTable
+from kube_router.plugins.routing.model import MAIN
+from kube_router.plugins.routing.options import RoutingOptions
+from kube_router.plugins.routing.wanted import Cluster
+
+
+def explain(
+    view: ClusterView, question: Mapping[str, object], options: RoutingOptions, node: str
+) -> Mapping[str, object]:
+    """Answer ``{"route": ADDRESS}``. ValueError where it is no address.
+
+    ``way``: ``learned`` by BGP, ``link`` (a network of this node's own), ``pods`` (its own), ``gateway``, or ``none``.
+    """
+    text = str(question.get("route", ""))
+    try:
+        address = ip_address(text)
+    except ValueError:
+        raise ValueError(f"{text[:100]!r} is no IP address") from None
+    cluster = Cluster(node, options)
+    cluster.update(view, Dirty(everything=True))
+    announced = AnnounceTable(options, node)
+    announced.update(view, Dirty(everything=True))
+    answer: dict[str, object] = {"address": str(address), "node": node, "seq": view.seq}
+    answer |= _way(view, cluster, str(address), node)
+    claims = announced.explain(str(address))
+    answer["announced"] = [
+        {
+            "prefix": str(claim.prefix),
+            "announced": claim.announced,
+            "why": claim.why,
+            "because": [str(cause) for cause in _service(view, claim.service)],
+        }
+        for claim in claims
+    ]
+    return answer
+
+
+def _way(view: ClusterView, cluster: Cluster, text: str, node: str) -> dict[str, object]:
+    address, around = ip_address(text), cluster.surroundings
+    ways: list[tuple[int, int, dict[str, object]]] = []
+    for id, route in cluster.wanted.routes.items():
+        network = ip_network(id.destination)
+        if id.table == MAIN and address in network:
+            ways.append((network.prefixlen, 0, _learned(view, id.destination, route.hops)))
+    for cidr in around.pods:
+        if address in ip_network(cidr):
+            because = [str(cause) for cause in causes_of(view, Node, node)]
+            words = {"way": "pods", "prefix": cidr, "through": "kube-bridge", "because": because}
+            ways.append((ip_network(cidr).prefixlen, 2, dict(words)))
+    host = view.get(facts.Host, node) or facts.Host(name=node)
+    because = [str(cause) for cause in causes_of(view, facts.Host, node)]
+    for link in host.links:
+        for one in link.addresses:
+            network = ip_network(one, strict=False)
+            if address in network:
+                words = {"way": "link", "prefix": str(network), "through": link.name, "because": because}
+                ways.append((network.prefixlen, 2, dict(words)))
+    for gateway in host.gateways:
+        network = ip_network(gateway.destination)
+        if address in network:
+            through = f"{gateway.via} dev {gateway.device}"
+            words = {"way": "gateway", "prefix": gateway.destination, "through": through, "because": because}
+            ways.append((network.prefixlen, 1, dict(words)))
+    if ways:
+        return max(ways, key=lambda way: way[:2])[2]
+    return {"way": "none", "why": "this node knows no route there", **_stranded(view, cluster, text)}
+
+
+def _learned(view: ClusterView, prefix: str, hops: object) -> dict[str, object]:
+    route = view.get(facts.Route, prefix)
+    assert route is not None
+    through = [f"{hop.via} dev {hop.device}".strip() for hop in hops]  # type: ignore[attr-defined]
+    return {
+        "way": "learned",
+        "prefix": prefix,
+        "through": ", ".join(through),
+        "next_hops": list(route.next_hops),
+        "peers": list(route.peers),
+        "as_path": route.as_path,
+        "why": route.why,
+        "because": [str(cause) for cause in causes_of(view, facts.Route, prefix)],
+    }
+
+
+def _stranded(view: ClusterView, cluster: Cluster, text: str) -> dict[str, object]:
+    """Return why a learned route that covers the address is not installed."""
+    address = ip_address(text)
+    for route in view.each(facts.Route):
+        if address in ip_network(route.name):
+            words = [f"next hop {hop}: {cluster.surroundings.reach(hop).why}" for hop in route.next_hops]
+            return {"prefix": route.name, "why": "; ".join(words)}
+    return {}
+
+
+def _service(view: ClusterView, key: str) -> tuple[object, ...]:
+    return causes_of(view, Service, key) if key else ()
