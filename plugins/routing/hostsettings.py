@@ -21,10 +21,10 @@ from kube_router.core.bridge import prepare_bridge
 from kube_router.core.netlink import NETLINK_ROUTE, Netlink
 from kube_router.core.sysctl import ROOT, write_sysctl
 from kube_router.events.errors import KernelError
-from kube_router.plugins.routing import inherited
+from kube_router.plugins.routing import inherited, rtlink
 from kube_router.plugins.routing.bgp.model import Family
-from kube_router.plugins.routing.inherited import Link
 from kube_router.plugins.routing.model import BRIDGE, TUNNEL_NAME, VXLAN, VXLAN6
+from kube_router.plugins.routing.rtlink import Link
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ def bridge_mtu() -> int:
 
 
 def _links(link: Netlink) -> list[Link]:
-    return inherited.parse_links(link.dump(inherited.get_links()))
+    return [rtlink.parse_link(body) for body in link.dump(rtlink.get_links())]
 
 
 def _make_bridge(link: Netlink, mtu: int) -> tuple[Counter[str], list[str]]:
@@ -79,12 +79,12 @@ def _make_bridge(link: Netlink, mtu: int) -> tuple[Counter[str], list[str]]:
     there = next((each for each in _links(link) if each.name == BRIDGE), None)
     wanted: list[tuple[str, bytes]] = []
     if there is None:
-        wanted.append(("interface added", inherited.add_bridge(mtu)))
+        wanted.append(("interface added", rtlink.add_bridge(BRIDGE, mtu)))
     else:
-        if not there.is_up:
-            wanted.append(("interface set up", inherited.set_up(there.number)))
+        if not there.up:
+            wanted.append(("interface set up", rtlink.set_up(there.ifindex)))
         if mtu and there.mtu != mtu:
-            wanted.append(("MTU set", inherited.set_mtu(there.number, mtu)))
+            wanted.append(("MTU set", rtlink.set_mtu(there.ifindex, mtu)))
     failures = {failure.at: failure for failure in link.write([request for _, request in wanted])}
     done = [what for at, (what, _) in enumerate(wanted) if at not in failures]
     if done:
@@ -100,7 +100,7 @@ def _taught_by_routers(link: Netlink) -> list[str]:
     except KernelError as error:  # a kernel without IPv6
         logger.debug("routes_not_read error=%r", str(error))
         return []
-    return [each.name for each in _links(link) if each.number in through and each.name != BRIDGE] if through else []
+    return [each.name for each in _links(link) if each.ifindex in through and each.name != BRIDGE] if through else []
 
 
 def _tunnels(root: Path) -> list[str]:

@@ -11,7 +11,7 @@ from kube_router.events.errors import KernelError
 from kube_router.plugins.routing import cnifile, forward, hostsettings
 from kube_router.plugins.routing.egress import Egress
 from kube_router.plugins.routing.kernel import Applied, Kernel
-from kube_router.plugins.routing.model import Actual, RouteId
+from kube_router.plugins.routing.model import Actual, AddDevice, RouteId
 from kube_router.plugins.routing.options import RoutingOptions
 from kube_router.plugins.routing.plan import carry_out, plan, plan_routes
 from kube_router.plugins.routing.wanted import Cluster
@@ -47,6 +47,7 @@ class NodeKernel:
         self._options, self._cni, self._fenced = options, cni, fenced
         self._kernel: Kernel | None = None
         self._egress = Egress()
+        self._troubles: list[str] = []  # with what is only looked at as a whole, as of the last look
         self._actual: Actual | None = None
 
     @property
@@ -73,6 +74,8 @@ class NodeKernel:
         done = Done()
         if work.look:
             self._prepare(work.cluster, done)
+            self._troubles, done.troubles = done.troubles, []
+        done.troubles += self._troubles
         if work.routes is None:
             self._masquerade(work, done)
         self._route(work, done)
@@ -83,6 +86,8 @@ class NodeKernel:
         changes, troubles = hostsettings.prepare(around.links, families=cluster.families, bridge_mtu=mtu)
         done.changes += changes
         done.troubles += troubles
+        if mtu and troubles:  # pods must not send what the bridge cannot take
+            mtu = hostsettings.bridge_mtu() or mtu
         if self._options.enable_cni and around.pods:
             changes, words = cnifile.bring(self._cni, around.pods, mtu)
             done.changes += changes
@@ -111,6 +116,8 @@ class NodeKernel:
         self._actual = None  # until all of it is known to be done
         applied: Applied = self._kernel.apply(steps, fenced=self._fenced)
         done.changes += applied.changes
+        if made := [step.name for step in steps if isinstance(step, AddDevice)]:
+            done.changes["sysctl set"] += hostsettings.loosen(made)[0]
         if applied.failed:
             step, error = applied.failed[0]
             more = f" (and {len(applied.failed) - 1} more)" if len(applied.failed) > 1 else ""

@@ -20,6 +20,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from kube_router.core.api import ClusterView, Context, Dirty, Line, Option, Plugin, Problem, Receipt, Resource, hookimpl
+from kube_router.core.leftovers import Takeover
 from kube_router.events.model import EndpointSlice, Node, Object, Service
 from kube_router.plugins.routing import cnifile, facts, options, takeover
 from kube_router.plugins.routing.announce import AnnounceTable
@@ -33,6 +34,7 @@ from kube_router.plugins.routing.learned import digest, route_of
 from kube_router.plugins.routing.metrics import Metrics
 from kube_router.plugins.routing.model import MAIN, RouteId, Rule
 from kube_router.plugins.routing.node import NodeKernel, Work
+from kube_router.plugins.routing.tablewatch import TableWatch
 from kube_router.plugins.routing.wanted import Cluster
 from kube_router.plugins.routing.watch import Watch
 
@@ -76,16 +78,19 @@ class Routing:
         self._watch = Watch(wanted=self._is_wanted, uses=self._is_used)
         self._speaker = Speaker(Hooks(routes=self._routes, session=self._session, settled=self._settled))
         self._settling = False  # the speaker has settled, and the state is to follow
-        self._taken_over = False
+        self._tables = TableWatch()
+        self._takeover = Takeover(context.node)
         self._volatile = False
         self._changed: Callable[[], None] = lambda: None
 
     async def reconcile(self, view: ClusterView, dirty: Dirty) -> Receipt:
         self._watch.begin()
+        self._tables.begin()
         try:
             with self._metrics.sync_time.time():
                 return await self._reconcile(view, dirty)
         finally:
+            self._tables.end()
             self._watch.end()
 
     async def _reconcile(self, view: ClusterView, dirty: Dirty) -> Receipt:
@@ -96,12 +101,12 @@ class Routing:
         work = await self._take(view, dirty)
         done = await self._context.run(self._kernel.bring, work)
         self._account(done.changes)
-        if view.in_sync and not self._taken_over and not done.failed:
-            removed, troubles = await self._context.run(takeover.remove, self._destinations())
-            done.changes.update(removed)
-            self._taken_over = not troubles
-            done.troubles.extend(troubles)
-        problems = (*self._configured.problems, *self._cluster.problems, *self._troubles(done.troubles))
+        speaks = self._configured.config is not None  # else its routes are all there is
+        if speaks and not done.failed and self._takeover.is_due(in_sync=view.in_sync, everything=dirty.everything):
+            removed = await self._context.run(takeover.remove, self._destinations())
+            done.changes.update(self._takeover.note(*removed))
+        troubles = (*self._troubles(done.troubles), *self._takeover.problems)
+        problems = (*self._configured.problems, *self._cluster.problems, *troubles)
         return Receipt(+done.changes, problems, failed=done.failed)
 
     async def watch(self, changed: Callable[[], None]) -> None:
@@ -111,6 +116,7 @@ class Routing:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._speaker.run)
                 tasks.start_soon(self._watch.run, changed, changed)
+                tasks.start_soon(self._tables.run, changed)
         except ExceptionGroup as errors:  # of which there is one: the runner is to tell its words
             raise errors.exceptions[0] from errors
 

@@ -123,6 +123,18 @@ def set_up(index: int, *, up: bool = True) -> bytes:
     return nlmsg.message(RTM_NEWLINK, 0, IFINFO.pack(0, 0, index, IFF_UP if up else 0, IFF_UP))
 
 
+def set_mtu(index: int, mtu: int) -> bytes:
+    return nlmsg.message(RTM_NEWLINK, 0, IFINFO.pack(0, 0, index, 0, 0), nlmsg.u32(IFLA_MTU, mtu))
+
+
+def add_bridge(name: str, mtu: int) -> bytes:
+    """Return the request that makes a bridge, up; ``mtu`` 0 leaves it to the kernel."""
+    kind = nlmsg.nested(IFLA_LINKINFO, nlmsg.attr(IFLA_INFO_KIND, b"bridge"))
+    sized = (nlmsg.u32(IFLA_MTU, mtu),) if mtu else ()
+    header = IFINFO.pack(0, 0, 0, IFF_UP, IFF_UP)
+    return nlmsg.message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, header, nlmsg.text(IFLA_IFNAME, name), *sized, kind)
+
+
 def delete_device(name: str) -> bytes:
     return nlmsg.message(RTM_DELLINK, 0, IFINFO.pack(0, 0, 0, 0, 0), nlmsg.text(IFLA_IFNAME, name))
 

@@ -21,7 +21,7 @@ from kube_router.core import leftovers, nlmsg
 from kube_router.core.leftovers import Rules
 from kube_router.core.netlink import NETLINK_ROUTE, Netlink
 from kube_router.events.errors import KernelError
-from kube_router.plugins.routing import inherited
+from kube_router.plugins.routing import inherited, rtlink, rtnetlink
 from kube_router.plugins.routing.model import BRIDGE
 
 logger = logging.getLogger(__name__)
@@ -84,15 +84,16 @@ def _remove_routes(cidrs: Collection[str]) -> tuple[Counter[str], list[str]]:
     changes: Counter[str] = Counter()
     troubles: list[str] = []
     with Netlink(NETLINK_ROUTE) as link:
-        tunnels = [each for each in inherited.parse_links(link.dump(inherited.get_links())) if each.is_its_tunnel]
-        indices = {each.number for each in tunnels}
+        links = [rtlink.parse_link(body) for body in link.dump(rtlink.get_links())]
+        tunnels = {each.ifindex for each in links if inherited.is_tunnel(each)}
         wanted: list[tuple[str, bytes]] = []
         for family in FAMILIES:
-            routes = inherited.its_routes(link.dump(inherited.get_routes(family)), cidrs, indices)
-            rules = inherited.its_rules(link.dump(inherited.get_rules(family)))
+            routes = inherited.its_routes(link.dump(inherited.get_routes(family)), cidrs, tunnels)
+            rules = inherited.its_rules(link.dump(rtnetlink.get_rules(family)))
             wanted += [("leftover route removed", each) for each in routes]
             wanted += [("leftover ip rule removed", each) for each in rules]
-        wanted += [("leftover tunnel removed", inherited.delete_link(each.number)) for each in tunnels]
+        unadopted = [each.name for each in links if inherited.is_its_tunnel(each)]
+        wanted += [("leftover tunnel removed", rtlink.delete_device(name)) for name in unadopted]
         failures = {failure.at: failure for failure in link.write([request for _, request in wanted])}
     changes.update(what for at, (what, _) in enumerate(wanted) if at not in failures)
     troubles += [f"{wanted[at][0].replace('removed', 'not removed')}: {failure}" for at, failure in failures.items()]

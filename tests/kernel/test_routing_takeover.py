@@ -11,9 +11,9 @@ import pytest
 from harness.netns import run_in_new, sh
 
 from kube_router.core import nlmsg
-from kube_router.core.netlink import NETLINK_ROUTE, Netlink
-from kube_router.plugins.routing import inherited, takeover
-from kube_router.plugins.routing.model import TUNNEL_NAME
+from kube_router.plugins.routing import inherited, rtnetlink, takeover
+from kube_router.plugins.routing.model import Device, Tunnel
+from kube_router.plugins.routing.rtlink import Link
 
 root = pytest.mark.root
 guest = pytest.mark.guest
@@ -192,7 +192,7 @@ def test_its_tunnels_go_with_what_leads_through_them_and_ours_and_others_stay() 
         sh(LINKS)
         sh("""
             ip link add tun-0123456789a type ipip local 192.0.2.1 remote 192.0.2.30
-            ip link set tun-0123456789a alias kube-router up
+            ip link set tun-0123456789a alias kube-router up  # as one of its is after it was adopted
             ip link add tun-mine type ipip local 192.0.2.1 remote 192.0.2.31
             ip link add tun-abcdef01234 type dummy
             ip link set tun-mine up; ip link set tun-abcdef01234 up
@@ -211,9 +211,11 @@ def test_its_tunnels_go_with_what_leads_through_them_and_ours_and_others_stay() 
             ip route add 192.0.2.16 dev tun-00aabbccdde table 77
             ip -6 route add fd00:244:2::/64 dev tun-00aabbccddf proto 17
             ip -6 route add fd00:2::16 dev tun-00aabbccddf table 77
+            ip route add 192.0.2.30 dev tun-0123456789a table 77
+            ip route add 10.78.0.0/24 dev tun-0123456789a proto 17
             ip rule add from 10.244.1.0/24 lookup 77
         """)
-        expected = Counter({"leftover route removed": 5, "leftover ip rule removed": 1, "leftover tunnel removed": 2})
+        expected = Counter({"leftover route removed": 7, "leftover ip rule removed": 1, "leftover tunnel removed": 2})
         assert takeover.remove(CIDRS) == (expected, [])
         assert shown() == before
         assert takeover.remove(CIDRS) == ({}, [])
@@ -224,37 +226,30 @@ def test_its_tunnels_go_with_what_leads_through_them_and_ours_and_others_stay() 
 # -- the codec ---------------------------------------------------------------------------------------------------------
 
 
-@root
-def test_links_are_read_as_they_are() -> None:
-    def inside() -> None:
-        sh("ip link add kube-bridge mtu 1400 type bridge; ip link set kube-bridge alias 'some words' up")
-        with Netlink(NETLINK_ROUTE) as link:
-            links = {each.name: each for each in inherited.parse_links(link.dump(inherited.get_links()))}
-        bridge = links["kube-bridge"]
-        assert bridge == inherited.Link(bridge.number, "kube-bridge", "bridge", "some words", 1400, is_up=True)
-        assert links["lo"] == inherited.Link(1, "lo", "", "", 65536, is_up=True)
-        assert not any(each.is_its_tunnel for each in links.values())
-
-    run_in_new(inside)
-
-
 def test_a_tunnel_is_its_by_name_and_kind_and_the_lack_of_our_alias() -> None:
-    its = inherited.Link(7, "tun-0123456789a", "ipip", "", 1480, is_up=True)
-    assert TUNNEL_NAME.fullmatch(its.name)
-    assert its.is_its_tunnel
-    assert its._replace(kind="ip6tnl").is_its_tunnel
-    assert not its._replace(kind="tun").is_its_tunnel
-    assert not its._replace(alias="kube-router").is_its_tunnel
-    assert not its._replace(name="tun-0123456789").is_its_tunnel
+    tunnel = Tunnel("ipip", "192.0.2.1", "192.0.2.16")
+    its = Link(7, "tun-0123456789a", 1480, up=True, device=Device(tunnel, marked=False))
+    assert inherited.is_its_tunnel(its)
+    assert inherited.is_its_tunnel(its._replace(device=Device(tunnel._replace(kind="fou6"), marked=False)))
+    for other in (
+        its._replace(device=None),
+        its._replace(name="tun-0123456789"),
+        its._replace(name="kube-vxlan", device=Device(Tunnel("vxlan", "192.0.2.1"), marked=False)),
+    ):
+        assert not inherited.is_tunnel(other)
+        assert not inherited.is_its_tunnel(other)
+    ours = its._replace(device=Device(tunnel, marked=True))
+    assert inherited.is_tunnel(ours)
+    assert not inherited.is_its_tunnel(ours)
 
 
 def test_a_request_to_delete_carries_the_dumped_octets() -> None:
     body = memoryview(
         bytes([nlmsg.AF_INET, 24, 0, 0, 254, 17, 0, 1, 0, 0, 0, 0])
-        + nlmsg.attr(inherited.RTA_DST, bytes([10, 244, 2, 0]))
-        + nlmsg.u32(inherited.RTA_TABLE, 254)
-        + nlmsg.u32(inherited.RTA_OIF, 3)
+        + nlmsg.attr(rtnetlink.RTA_DST, bytes([10, 244, 2, 0]))
+        + nlmsg.u32(rtnetlink.RTA_TABLE, 254)
+        + nlmsg.u32(rtnetlink.RTA_OIF, 3)
     )
-    assert inherited.its_routes([body], CIDRS, ()) == [nlmsg.message(inherited.RTM_DELROUTE, 0, bytes(body))]
+    assert inherited.its_routes([body], CIDRS, ()) == [nlmsg.message(rtnetlink.RTM_DELROUTE, 0, bytes(body))]
     assert inherited.its_routes([body], (), ()) == []
-    assert inherited.its_routes([body], (), (3,)) == [nlmsg.message(inherited.RTM_DELROUTE, 0, bytes(body))]
+    assert inherited.its_routes([body], (), (3,)) == [nlmsg.message(rtnetlink.RTM_DELROUTE, 0, bytes(body))]
