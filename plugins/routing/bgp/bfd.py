@@ -9,8 +9,16 @@ deadline is judged, so that the delay is not blamed on a peer.
 not called for a session that one end shut on purpose (AdminDown): RFC 5882 section 3.2 has nothing follow from that.
 So before a planned restart ``stop()`` says AdminDown: then BFD down does not undo what graceful restart is for.
 
-RFC 5882 section 4.3.2: this BFD lives and dies with the BGP speaker, hence its C bit is 0. What a speaker does about a
-failed session is for ``speaker.py``.
+BFD and graceful restart (RFC 5882 section 4.3). This BFD lives and dies with the BGP speaker, hence its C bit is 0 and
+section 4.3.2 holds whatever the peer's bit is:
+- BFD fails while the BGP session is up: the path failed, for a peer that restarts would have closed its TCP connection,
+  which arrives before the detection time is over. The session ends, and the peer's routes go at once, gracefully
+  restarting or not (section 4.3.2.2): where a NOTIFICATION would let them stay (RFC 8538), it is a Hard Reset around
+  "BFD Down" (RFC 9384 section 4).
+- BFD fails while the BGP session is down already: the peer restarts, and its BFD with it. Nothing follows; the stale
+  routes stay for as long as graceful restart has it.
+- We restart on purpose: AdminDown, from which nothing follows at the peer (at BIRD only if told ``bfd graceful``).
+  We crash: the kernel closes our TCP connection first, so a peer that does as we do keeps our routes.
 
 Not here: BFD below 100 ms (Python threads cannot promise it), authentication, Echo, link-local addresses.
 """

@@ -172,6 +172,7 @@ class PeerConfig:
         return replace(
             self,
             reflector_client=False,
+            bfd=None,
             next_hop_self=False,
             prepend_asn=0,
             prepend_count=0,
