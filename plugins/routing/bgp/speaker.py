@@ -12,37 +12,26 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
 
-import anyio
-
-from kube_router.events.errors import KernelError
-from kube_router.plugins.routing.bgp import adjout, policy, restart
+from kube_router.plugins.routing.bgp import policy, restart
 from kube_router.plugins.routing.bgp.best import PeerInfo, Selection
 from kube_router.plugins.routing.bgp.bfd import Bfd
-from kube_router.plugins.routing.bgp.bfd_session import Wanted
+from kube_router.plugins.routing.bgp.bfd_session import Status, Wanted
 from kube_router.plugins.routing.bgp.caps import Capabilities
-from kube_router.plugins.routing.bgp.listener import Listener
-from kube_router.plugins.routing.bgp.model import (
-    Attributes,
-    Family,
-    GracefulRestart,
-    NextHop,
-    PeerConfig,
-    Prefix,
-    SpeakerConfig,
-)
+from kube_router.plugins.routing.bgp.groups import Groups
+from kube_router.plugins.routing.bgp.listening import Listening
+from kube_router.plugins.routing.bgp.model import Family, PeerConfig, Prefix, SpeakerConfig
 from kube_router.plugins.routing.bgp.neighbour import Neighbour, Timers
+from kube_router.plugins.routing.bgp.offer import capabilities, own_paths, packed
 from kube_router.plugins.routing.bgp.peer import LocalConfig, Peer
 from kube_router.plugins.routing.bgp.restart import Action, Do
-from kube_router.plugins.routing.bgp.rib import Own, Rib
-from kube_router.plugins.routing.bgp.update import Update, encode_withdraw
-from kube_router.plugins.routing.bgp.wire import RouteRefresh, route_refresh
+from kube_router.plugins.routing.bgp.rib import Rib
+from kube_router.plugins.routing.bgp.update import Update
+from kube_router.plugins.routing.bgp.wire import RouteRefresh
 
 logger = logging.getLogger(__name__)
 
 FLUSH_S = 0.01  # changes within it are told together
-LISTEN_RETRY_S = 5.0
 CEASE, ADMINISTRATIVE_SHUTDOWN, PEER_DECONFIGURED, CONFIGURATION_CHANGE, BFD_DOWN = 6, 2, 3, 6, 10
 
 
@@ -65,20 +54,17 @@ class Speaker:
 
     def __init__(self, hooks: Hooks, *, preserved: Collection[Family] = ()) -> None:
         self.rib = Rib()
-        self.trouble = ""  # why it does not listen, in words
         self.settled = False
         self._hooks, self._preserved = hooks, frozenset(preserved)
         self._config: SpeakerConfig | None = None
         self._neighbours: dict[str, Neighbour] = {}
-        self._groups: dict[adjout.GroupKey, adjout.Group] = {}
+        self._groups = Groups(self.rib, lambda address: self._neighbours[address])
         self._deferral: restart.Deferral | None = None
         self._timers = Timers(self._expired)
-        self._listener: Listener | None = None
-        self._listen = anyio.Event()
+        self._listening = Listening(self._find)
         self._bfd: Bfd | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._flush: asyncio.TimerHandle | None = None
-        self._told: set[Prefix] = set()  # own prefixes that groups know of
 
     # -- what it is to be ----------------------------------------------------------------------------------------------
 
@@ -98,9 +84,18 @@ class Speaker:
         return self._deferral.awaited() if self._deferral is not None and not self.settled else {}
 
     @property
+    def trouble(self) -> str:
+        """Why it does not listen, in words."""
+        return self._listening.trouble
+
+    @property
     def strangers(self) -> int:
         """How many connections from addresses of no neighbour were closed."""
-        return self._listener.strangers if self._listener is not None else 0
+        return self._listening.strangers
+
+    def bfd_status(self) -> Mapping[str, Status]:
+        """Return the state of each BFD session by the neighbour's address."""
+        return self._bfd.status() if self._bfd is not None else {}
 
     def configure(self, config: SpeakerConfig) -> None:
         """Be this from now on. Costs nothing where nothing differs."""
@@ -120,8 +115,7 @@ class Speaker:
         try:
             if self._config is not None:
                 self._apply(None, self._config)
-            while True:
-                await self._keep_listening()
+            await self._listening.run()
         finally:
             self._stop()
 
@@ -135,23 +129,17 @@ class Speaker:
                 self._remove(address, CONFIGURATION_CHANGE, "the AS or router id of this node has changed")
         self.rib.ecmp_max = config.ecmp_max
         self.rib.set_filter(policy.PrefixFilter(config))
-        self.rib.originate(_own(config))
-        for group in self._groups.values():
-            group.configure(config)
+        self.rib.originate(own_paths(config))
+        self._groups.configure(before, config)
         self._set_neighbours(config.peers)
         self._restarted(self._deferral.configure(config.peers))
-        if anew or before is None or (before.listen, before.port) != (config.listen, config.port):
-            self._relisten(config)
-        elif self._listener is not None:
-            self._listener.set_keys(_keys(config))
+        self._listening.configure(before, config)
         assert self._bfd is not None
         self._bfd.set_sessions({
             address: Wanted(peer.local_address, peer.bfd, peer.ttl > 1)
             for address, peer in config.peers.items()
             if peer.bfd is not None
         })  # fmt: skip
-        if before is not None and _exports_differently(before, config):
-            self._tell(dict(self.rib.each_selection()))
         self.flush()
 
     def _set_neighbours(self, wanted: Mapping[str, PeerConfig]) -> None:
@@ -161,7 +149,8 @@ class Speaker:
             have = self._neighbours.get(address)
             if have is not None and have.config != config:
                 if have.config.session == config.session:
-                    self._regroup(have, config)
+                    self.flush()
+                    self._groups.regroup(have, config)
                     continue
                 self._remove(address, CONFIGURATION_CHANGE, "its configuration on this node has changed")
                 have = None
@@ -178,38 +167,11 @@ class Speaker:
 
     def _remove(self, address: str, subcode: int, words: str, *, silent: bool = False) -> None:
         neighbour = self._neighbours.pop(address)
-        self._leave(neighbour)
+        self._groups.leave(neighbour)
         neighbour.timers.stop_all()
         neighbour.peer.stop(CEASE, subcode, words, silent=silent)
         self.rib.forget(address)
         self._schedule_flush()
-
-    # -- listening -----------------------------------------------------------------------------------------------------
-
-    def _relisten(self, config: SpeakerConfig) -> None:
-        if self._listener is not None:
-            self._listener.close()
-        self._listener = Listener(config.listen, config.port, find=self._find, loop=self._loop)
-        self._listener.set_keys(_keys(config))
-        self._listen.set()
-
-    async def _keep_listening(self) -> None:
-        """Open the listener once there is one, and again after a while where an address cannot be had yet."""
-        await self._listen.wait()
-        self._listen = anyio.Event()
-        while not self._listen.is_set():
-            assert self._listener is not None
-            try:
-                self._listener.open()
-            except KernelError as error:
-                if str(error) != self.trouble:
-                    logger.warning("bgp_not_listening error=%r again_in=%gs", str(error), LISTEN_RETRY_S)
-                self.trouble = str(error)
-                with anyio.move_on_after(LISTEN_RETRY_S):
-                    await self._listen.wait()
-                continue
-            self.trouble = ""
-            return
 
     def _find(self, address: str) -> Peer | None:
         neighbour = self._neighbours.get(address)
@@ -222,9 +184,7 @@ class Speaker:
         if self._flush is not None:
             self._flush.cancel()
             self._flush = None
-        if self._listener is not None:
-            self._listener.close()
-            self._listener = None
+        self._listening.close()
         if self._bfd is not None:
             self._bfd.stop(admin_down=True)
             self._bfd = None
@@ -243,7 +203,7 @@ class Speaker:
         info = PeerInfo(
             asn=negotiated.asn,
             router_id=negotiated.router_id,
-            address=_packed(peer.config.address),
+            address=packed(peer.config.address),
             internal=negotiated.internal,
         )
         self.rib.set_peer(peer.config.address, info)
@@ -262,7 +222,7 @@ class Speaker:
         if neighbour is None or neighbour.peer is not peer:
             return  # it is being removed: its paths go with it
         assert self._deferral is not None
-        self._leave(neighbour)
+        self._groups.leave(neighbour)
         self._act(neighbour, neighbour.helper.lost(graceful))
         self._restarted(self._deferral.lost(address))
 
@@ -288,13 +248,11 @@ class Speaker:
             self._end_of_rib(neighbour, update.end_of_rib)
 
     def refresh(self, peer: Peer, refresh: RouteRefresh) -> None:
-        neighbour = self._neighbours[peer.config.address]
-        if neighbour.group is None or refresh.safi != 1 or refresh.afi not in tuple(Family) or refresh.subtype != 0:
-            return  # of a family nobody negotiated, or the marks around a refresh of its own (RFC 7313)
-        assert peer.negotiated is not None
-        enhanced = peer.negotiated.enhanced_refresh
+        neighbour = self._neighbours.get(peer.config.address)
+        if neighbour is None or (refresh.safi, refresh.subtype) != (1, 0) or refresh.afi not in tuple(Family):
+            return  # of a family nobody has, or the marks around a refresh of its own (RFC 7313)
         self.flush()
-        neighbour.send(neighbour.group.refresh(peer.config.address, Family(refresh.afi), enhanced=enhanced))
+        self._groups.refresh(neighbour, Family(refresh.afi))
 
     def writable(self, peer: Peer) -> None:
         neighbour = self._neighbours.get(peer.config.address)
@@ -308,9 +266,10 @@ class Speaker:
         self._restarted(self._deferral.end_of_rib(neighbour.config.address, family))
 
     def _bfd_state(self, address: str, up: bool, words: str) -> None:
+        """End the session with a neighbour to whom the path failed; bfd.py says why, and why not while it restarts."""
         neighbour = self._neighbours.get(address)
-        if neighbour is not None and not up:
-            neighbour.peer.reset(CEASE, BFD_DOWN, f"BFD: {words}")
+        if neighbour is not None and not up and neighbour.peer.established_at is not None:
+            neighbour.peer.reset(CEASE, BFD_DOWN, f"BFD: {words}", hard=True)
 
     # -- what is told --------------------------------------------------------------------------------------------------
 
@@ -322,46 +281,8 @@ class Speaker:
         return not self._config.cluster_id or self._deferral.selected
 
     def _join(self, neighbour: Neighbour) -> None:
-        assert self._config is not None
-        negotiated = neighbour.peer.negotiated
-        assert negotiated is not None
         self.flush()
-        key = adjout.key(neighbour.config, negotiated)
-        group = self._groups.get(key)
-        if group is None:
-            group = self._groups[key] = adjout.Group(self._config, neighbour.config, negotiated)
-            group.changed(dict(self.rib.each_selection()))
-        group.members.add(neighbour.config.address)
-        neighbour.group = group
-        neighbour.send(group.table(neighbour.config.address))
-
-    def _leave(self, neighbour: Neighbour) -> None:
-        neighbour.forget_backlog()
-        if (group := neighbour.group) is not None:
-            group.members.discard(neighbour.config.address)
-            neighbour.group = None
-            if not group.members:
-                self._groups = {key: each for key, each in self._groups.items() if each is not group}
-
-    def _regroup(self, neighbour: Neighbour, config: PeerConfig) -> None:
-        """Tell a neighbour what a change of its export configuration changes, without a new session."""
-        group, negotiated = neighbour.group, neighbour.peer.negotiated
-        neighbour.config = neighbour.peer.config = config
-        if group is None or negotiated is None:
-            return
-        before = {prefix for prefix, _ in group.announced(config.address)}
-        self._leave(neighbour)
-        self._join(neighbour)
-        assert neighbour.group is not None
-        lost = before - {prefix for prefix, _ in neighbour.group.announced(config.address)}
-        neighbour.send(encode_withdraw(sorted(lost), negotiated))
-
-    def ask_again(self, family: Family) -> None:
-        """Ask every neighbour that can for its routes again (RFC 2918)."""
-        for neighbour in self._neighbours.values():
-            negotiated = neighbour.peer.negotiated
-            if negotiated is not None and negotiated.route_refresh and family in negotiated.families:
-                neighbour.send([route_refresh(family)])
+        self._groups.join(neighbour)
 
     def _schedule_flush(self) -> None:
         if self._flush is None and self._loop is not None:
@@ -380,41 +301,13 @@ class Speaker:
             for prefix, selection in changes.items()
         }
         self._hooks.routes(learned)
-        self._tell(changes)
-
-    def _tell(self, changes: Mapping[Prefix, Selection | None]) -> None:
-        assert self._config is not None
-        if not self._config.cluster_id:  # who reflects nothing tells of its own prefixes alone
-            changes = {p: s for p, s in changes.items() if p in self._told or (s is not None and not s.best.peer)}
-            self._told = self._told - changes.keys() | {p for p, s in changes.items() if s and not s.best.peer}
-        if not changes:
-            return
-        for group in self._groups.values():
-            outgoing = group.changed(changes)
-            for member in group.members:
-                self._neighbours[member].send(outgoing.of(member))
+        self._groups.tell(changes)
 
     # -- graceful restart ----------------------------------------------------------------------------------------------
 
     def _capabilities(self, peer: PeerConfig) -> Capabilities:
         assert self._config is not None
-        graceful = None
-        if peer.graceful_restart_s is not None:
-            kept = {family: self.settled or family in self._preserved for family in peer.families}
-            graceful = GracefulRestart(
-                restarting=not self.settled, notification=True, time_s=peer.graceful_restart_s, families=kept
-            )
-        extended = Family.IPV4 in peer.families and Family.IPV6 in self._config.next_hops
-        return Capabilities(
-            families=frozenset(peer.families),
-            four_octet_asn=self._config.asn,
-            add_path=dict.fromkeys(peer.families, 1) if peer.add_path_receive else {},
-            extended_next_hop=frozenset({Family.IPV4}) if extended else frozenset(),
-            graceful_restart=graceful,
-            route_refresh=True,
-            enhanced_refresh=True,
-            extended_message=peer.extended_message,
-        )
+        return capabilities(self._config, peer, settled=self.settled, preserved=self._preserved)
 
     def _act(self, neighbour: Neighbour, actions: Collection[Action]) -> None:
         address = neighbour.config.address
@@ -445,7 +338,7 @@ class Speaker:
                 self._timers.stop(action.timer)
         if self._deferral.selected and self._config is not None:
             for neighbour in self._neighbours.values():
-                if neighbour.group is None and neighbour.peer.negotiated is not None:
+                if neighbour.group is None and neighbour.peer.established_at is not None:
                     self._join(neighbour)
         if self._deferral.complete and not self.settled:
             self.settled = True
@@ -455,29 +348,3 @@ class Speaker:
     def _expired(self, timer: str) -> None:
         assert self._deferral is not None
         self._restarted(self._deferral.expired(timer))
-
-
-def _own(config: SpeakerConfig) -> dict[Prefix, Own]:
-    """Return what the node originates. A family without an address of the node has the other one's (RFC 8950)."""
-    own = {}
-    for prefix, kind in config.originated.items():
-        address = config.next_hops.get(prefix.family) or config.next_hops.get(Family.IPV6)
-        if address is not None:
-            own[prefix] = Own(Attributes(), NextHop(address), kind)
-    return own
-
-
-def _keys(config: SpeakerConfig) -> dict[str, str]:
-    return {address: peer.password for address, peer in config.peers.items() if peer.password}
-
-
-def _packed(address: str) -> bytes:
-    return ip_address(address).packed
-
-
-def _exports_differently(before: SpeakerConfig, now: SpeakerConfig) -> bool:
-    return (before.advertise_pods_externally, before.cluster_id, before.next_hops) != (
-        now.advertise_pods_externally,
-        now.cluster_id,
-        now.next_hops,
-    )

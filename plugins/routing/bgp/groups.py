@@ -1,0 +1,93 @@
+"""Tell the neighbours: update groups, who is in which, and what each has still to be sent."""
+
+from collections.abc import Callable, Mapping
+
+from kube_router.plugins.routing.bgp import adjout
+from kube_router.plugins.routing.bgp.best import Selection
+from kube_router.plugins.routing.bgp.model import Family, PeerConfig, Prefix, SpeakerConfig
+from kube_router.plugins.routing.bgp.neighbour import Neighbour
+from kube_router.plugins.routing.bgp.rib import Rib
+from kube_router.plugins.routing.bgp.update import encode_withdraw
+
+Find = Callable[[str], Neighbour]
+
+
+class Groups:
+    """All update groups of a speaker. ``find`` returns the neighbour of an address."""
+
+    def __init__(self, rib: Rib, find: Find) -> None:
+        self._rib, self._find = rib, find
+        self._groups: dict[adjout.GroupKey, adjout.Group] = {}
+        self._told: set[Prefix] = set()  # own prefixes that groups know of
+
+    def configure(self, before: SpeakerConfig | None, config: SpeakerConfig) -> None:
+        """Export by a new configuration from now on."""
+        self._config = config
+        for group in self._groups.values():
+            group.configure(config)
+        if before is not None and _exported(before) != _exported(config):
+            self.tell(dict(self._rib.each_selection()))
+
+    def clear(self) -> None:
+        """Forget all: the speaker stops."""
+        self._groups.clear()
+        self._told.clear()
+
+    def join(self, neighbour: Neighbour) -> None:
+        """Tell a neighbour whose session came up all there is, and from now on what changes."""
+        negotiated = neighbour.peer.negotiated
+        assert negotiated is not None
+        key = adjout.key(neighbour.config, negotiated)
+        group = self._groups.get(key)
+        if group is None:
+            group = self._groups[key] = adjout.Group(self._config, neighbour.config, negotiated)
+            group.changed(dict(self._rib.each_selection()))
+        group.members.add(neighbour.config.address)
+        neighbour.group = group
+        neighbour.send(group.table(neighbour.config.address))
+
+    def leave(self, neighbour: Neighbour) -> None:
+        """Tell a neighbour nothing more."""
+        neighbour.forget_backlog()
+        if (group := neighbour.group) is not None:
+            group.members.discard(neighbour.config.address)
+            neighbour.group = None
+            if not group.members:
+                self._groups = {key: each for key, each in self._groups.items() if each is not group}
+
+    def regroup(self, neighbour: Neighbour, config: PeerConfig) -> None:
+        """Tell a neighbour what a change of its export configuration changes, in the session it has."""
+        group, negotiated = neighbour.group, neighbour.peer.negotiated
+        neighbour.config = neighbour.peer.config = config
+        if group is None or negotiated is None:
+            return
+        before = {prefix for prefix, _ in group.announced(config.address)}
+        self.leave(neighbour)
+        self.join(neighbour)
+        assert neighbour.group is not None
+        lost = before - {prefix for prefix, _ in neighbour.group.announced(config.address)}
+        neighbour.send(encode_withdraw(sorted(lost), negotiated))
+
+    def refresh(self, neighbour: Neighbour, family: Family) -> None:
+        """Answer a ROUTE-REFRESH (RFC 2918), between BoRR and EoRR where both can (RFC 7313)."""
+        negotiated = neighbour.peer.negotiated
+        if neighbour.group is not None and negotiated is not None and family in negotiated.families:
+            enhanced = negotiated.enhanced_refresh
+            neighbour.send(neighbour.group.refresh(neighbour.config.address, family, enhanced=enhanced))
+
+    def tell(self, changes: Mapping[Prefix, Selection | None]) -> None:
+        """Tell every group what has changed. Who reflects nothing tells of its own prefixes alone."""
+        if not self._config.cluster_id:
+            changes = {p: s for p, s in changes.items() if p in self._told or (s is not None and not s.best.peer)}
+            self._told = self._told - changes.keys() | {p for p, s in changes.items() if s and not s.best.peer}
+        if not changes:
+            return
+        for group in self._groups.values():
+            outgoing = group.changed(changes)
+            for member in group.members:
+                self._find(member).send(outgoing.of(member))
+
+
+def _exported(config: SpeakerConfig) -> tuple[object, ...]:
+    """Return what of a configuration decides on what is told of a route."""
+    return config.asn, config.advertise_pods_externally, config.cluster_id, config.next_hops

@@ -1,0 +1,65 @@
+"""What a configuration means on the wire: capabilities, own paths, keys (pure)."""
+
+from collections.abc import Collection
+from ipaddress import ip_address
+
+from kube_router.plugins.routing.bgp.caps import Capabilities
+from kube_router.plugins.routing.bgp.model import (
+    Attributes,
+    Family,
+    GracefulRestart,
+    NextHop,
+    PeerConfig,
+    Prefix,
+    SpeakerConfig,
+)
+from kube_router.plugins.routing.bgp.rib import Own
+
+RECEIVE = 1  # RFC 7911's Send/Receive field
+
+
+def capabilities(
+    config: SpeakerConfig, peer: PeerConfig, *, settled: bool, preserved: Collection[Family]
+) -> Capabilities:
+    """Return what we say to a peer that we can do.
+
+    Until the speaker has ``settled`` it is restarting (RFC 4724's R bit), and only the ``preserved`` families' routes
+    are still in the kernel (F); from then on all of them are, whatever becomes of a session.
+    """
+    graceful = None
+    if peer.graceful_restart_s is not None:
+        kept = {family: settled or family in preserved for family in peer.families}
+        graceful = GracefulRestart(
+            restarting=not settled, notification=True, time_s=peer.graceful_restart_s, families=kept
+        )
+    extended = Family.IPV4 in peer.families and Family.IPV6 in config.next_hops
+    return Capabilities(
+        families=frozenset(peer.families),
+        four_octet_asn=config.asn,
+        add_path=dict.fromkeys(peer.families, RECEIVE) if peer.add_path_receive else {},
+        extended_next_hop=frozenset({Family.IPV4}) if extended else frozenset(),
+        graceful_restart=graceful,
+        route_refresh=True,
+        enhanced_refresh=True,
+        extended_message=peer.extended_message,
+    )
+
+
+def own_paths(config: SpeakerConfig) -> dict[Prefix, Own]:
+    """Return what the node originates. A family without an address of the node has the IPv6 one (RFC 8950)."""
+    own = {}
+    for prefix, kind in config.originated.items():
+        address = config.next_hops.get(prefix.family) or config.next_hops.get(Family.IPV6)
+        if address is not None:
+            own[prefix] = Own(Attributes(), NextHop(address), kind)
+    return own
+
+
+def keys(config: SpeakerConfig) -> dict[str, str]:
+    """Return the passwords by peer."""
+    return {address: peer.password for address, peer in config.peers.items() if peer.password}
+
+
+def packed(address: str) -> bytes:
+    """Return an address in text as octets."""
+    return ip_address(address).packed
