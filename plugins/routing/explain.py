@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from ipaddress import ip_address, ip_network
 
 from kube_router.core.view import ClusterView, Dirty, causes_of
-from kube_router.events.model import Node, Service
+from kube_router.events.model import Node, Object, Service
 from kube_router.plugins.routing import facts
 from kube_router.plugins.routing.announce import AnnounceTable
 from kube_router.plugins.routing.model import MAIN
@@ -40,7 +40,7 @@ def explain(
             "prefix": str(claim.prefix),
             "announced": claim.announced,
             "why": claim.why,
-            "because": [str(cause) for cause in _service(view, claim.service)],
+            "because": _service(view, claim.service),
         }
         for claim in claims
     ]
@@ -56,11 +56,11 @@ def _way(view: ClusterView, cluster: Cluster, text: str, node: str) -> dict[str,
             ways.append((network.prefixlen, 0, _learned(view, id.destination, route.hops)))
     for cidr in around.pods:
         if address in ip_network(cidr):
-            because = [str(cause) for cause in causes_of(view, Node, node)]
+            because = _causes(view, Node, node)
             words = {"way": "pods", "prefix": cidr, "through": "kube-bridge", "because": because}
             ways.append((ip_network(cidr).prefixlen, 2, dict(words)))
     host = view.get(facts.Host, node) or facts.Host(name=node)
-    because = [str(cause) for cause in causes_of(view, facts.Host, node)]
+    because = _causes(view, facts.Host, node)
     for link in host.links:
         for one in link.addresses:
             network = ip_network(one, strict=False)
@@ -90,7 +90,7 @@ def _learned(view: ClusterView, prefix: str, hops: object) -> dict[str, object]:
         "peers": list(route.peers),
         "as_path": route.as_path,
         "why": route.why,
-        "because": [str(cause) for cause in causes_of(view, facts.Route, prefix)],
+        "because": _causes(view, facts.Route, prefix),
     }
 
 
@@ -104,5 +104,9 @@ def _stranded(view: ClusterView, cluster: Cluster, text: str) -> dict[str, objec
     return {}
 
 
-def _service(view: ClusterView, key: str) -> tuple[object, ...]:
-    return causes_of(view, Service, key) if key else ()
+def _service(view: ClusterView, key: str) -> list[dict[str, object]]:
+    return _causes(view, Service, key) if key else []
+
+
+def _causes(view: ClusterView, model: type[Object], key: str) -> list[dict[str, object]]:
+    return [cause._asdict() for cause in causes_of(view, model, key)]

@@ -22,13 +22,14 @@ from anyio.lowlevel import checkpoint
 from kube_router.core.api import ClusterView, Context, Dirty, Line, Option, Plugin, Problem, Receipt, Resource, hookimpl
 from kube_router.core.leftovers import Takeover
 from kube_router.events.model import EndpointSlice, Node, Object, Service
-from kube_router.plugins.routing import cnifile, facts, options, takeover
+from kube_router.plugins.routing import cnifile, facts, options, show, takeover
 from kube_router.plugins.routing.announce import AnnounceTable
 from kube_router.plugins.routing.bgp.best import Selection
 from kube_router.plugins.routing.bgp.model import Family, Prefix
 from kube_router.plugins.routing.bgp.speaker import Hooks, Speaker
 from kube_router.plugins.routing.blame import lines
 from kube_router.plugins.routing.config import Configured, speaker_config
+from kube_router.plugins.routing.explain import explain
 from kube_router.plugins.routing.host import read_host
 from kube_router.plugins.routing.learned import digest, route_of
 from kube_router.plugins.routing.metrics import Metrics
@@ -63,7 +64,9 @@ class Routing:
     """Owns this node's BGP sessions, routes of protocol 75, tunnels, kube-bridge and ``inet kube-router-routing``."""
 
     name = "routing"
-    needs: frozenset[type[Object]] = frozenset({Node, Service, EndpointSlice, facts.Host, facts.Route})
+    needs: frozenset[type[Object]] = frozenset({
+        Node, Service, EndpointSlice, facts.Host, facts.Route, facts.Session
+    })  # fmt: skip
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -120,6 +123,23 @@ class Routing:
         except ExceptionGroup as errors:  # of which there is one: the runner is to tell its words
             raise errors.exceptions[0] from errors
 
+    def answer(self, question: Mapping[str, object]) -> object:
+        """Answer ``kr bgp``."""
+        if question.get("what") == "neighbours":
+            return {**show.us(self._speaker, self._configured), "neighbours": show.neighbours(self._speaker)}
+        if question.get("what") == "routes":
+            words = {word: str(question.get(word) or "") for word in ("prefix", "peer")}
+            return show.routes(self._speaker, str(question.get("which") or "best"), **words)
+        raise ValueError('ask routing {"what": "neighbours"} or {"what": "routes"}')
+
+    def explain(self, view: ClusterView, question: Mapping[str, object]) -> Mapping[str, object]:
+        """Answer ``kr explain --route``."""
+        return explain(view, question, self._options, self._context.node)
+
+    def status(self) -> Mapping[str, object]:
+        """Return what ``kr status`` shows besides."""
+        return show.status(self._speaker, self._configured)
+
     async def cleanup(self) -> None:
         await self._context.run(self._kernel.cleanup)
 
@@ -159,13 +179,14 @@ class Routing:
         """Let the state hold exactly what the speaker knows, once it knows all."""
         selections = [(prefix, each) for prefix, each in self._speaker.rib.each_selection() if each.best.peer]
         routes = [route_of(prefix, selection) for prefix, selection in selections]
-        gone: list[str] = []
-        if self._settling and view.confirmed:
-            known = {route.name for route in routes}
-            gone = [route.name for route in view.each(facts.Route) if route.name not in known]
-        self._publish(routes, gone)
-        if self._settling and view.confirmed:
-            self._context.confirm(facts.Route)
+        whole = self._settling and view.confirmed
+        known = {route.name for route in routes}
+        self._publish(routes, [route.name for route in view.each(facts.Route) if whole and route.name not in known])
+        if whole:
+            strangers = {session.name for session in view.each(facts.Session)} - self._speaker.neighbours.keys()
+            self._context.publish(facts.Session, gone=sorted(strangers))
+            for kind in (facts.Route, facts.Session):
+                self._context.confirm(kind)
         if self._volatile:
             self._context.publish(
                 facts.RouteDigest, [facts.RouteDigest(name="routes", count=len(routes), sha256=digest(routes))]
@@ -242,7 +263,6 @@ class Routing:
 
     def _session(self, address: str, asn: int, up: bool, why: str) -> None:
         state = "established" if up else "down"
-        logger.info("bgp_session peer=%s as=%d state=%s why=%r", address, asn, state, why)
         self._context.publish(facts.Session, [facts.Session(name=address, asn=asn, state=state, error=why)])
 
     def _settled(self) -> None:

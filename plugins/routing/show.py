@@ -8,10 +8,51 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from kube_router.plugins.routing.bgp.model import Attributes, NextHop, Path, Prefix
 from kube_router.plugins.routing.bgp.speaker import Speaker
+from kube_router.plugins.routing.config import Configured
 from kube_router.plugins.routing.learned import as_path, communities
 
 Row = dict[str, object]
 ROWS_MAX = 10_000  # of one answer: a client that wants more asks for a prefix
+
+
+def us(speaker: Speaker, configured: Configured) -> Row:
+    """Return who this node is to its neighbours, and what hinders it."""
+    config = speaker.config
+    if config is None:
+        return {"speaks": False, "why": [str(problem) for problem in configured.problems]}
+    return {
+        "speaks": True,
+        "asn": config.asn,
+        "router_id": str(ip_address(config.router_id)),
+        "listen": list(config.listen),
+        "port": config.port,
+        "trouble": speaker.trouble,
+        "cluster_id": str(ip_address(config.cluster_id)) if config.cluster_id else "",
+        "prefixes": len(speaker.rib),
+        "originated": len(config.originated),
+        "waiting": list(configured.waiting),
+        "strangers": speaker.strangers,
+        "settled": speaker.settled,
+    }
+
+
+def status(speaker: Speaker, configured: Configured) -> dict[str, object]:
+    """Return the few words of ``kr status``."""
+    config = speaker.config
+    if config is None:
+        return {"bgp": "does not speak: see the problems"}
+    up = sum(neighbour.peer.established_at is not None for neighbour in speaker.neighbours.values())
+    words = {
+        "bgp": f"AS {config.asn}, {up} of {len(config.peers)} neighbours established",
+        "routes": f"{len(speaker.rib)} prefixes, {len(config.originated)} of them this node's own",
+    }
+    if speaker.trouble:
+        words["listening"] = speaker.trouble
+    if configured.waiting:
+        words["waiting for passwords of"] = ", ".join(configured.waiting)
+    if speaker.awaited:
+        words["still to be heard"] = ", ".join(sorted(speaker.awaited))
+    return dict(words)
 
 
 def neighbours(speaker: Speaker) -> list[Row]:
@@ -43,7 +84,9 @@ def routes(speaker: Speaker, which: str, *, prefix: str = "", peer: str = "") ->
     if peer and peer not in speaker.neighbours:
         raise ValueError(f"{peer} is no neighbour; there are {', '.join(sorted(speaker.neighbours)) or 'none'}")
     asked = ip_network(prefix, strict=False) if prefix else None
-    found = {"best": _best, "in": _received, "out": _told}[which](speaker, peer)
+    if which not in _WHICH:
+        raise ValueError(f"{which!r} is none of {', '.join(_WHICH)}")
+    found = _WHICH[which](speaker, peer)
     rows = [(ip_network(str(where)), row) for where, row in found]
     if asked is not None:
         rows = _matching(rows, asked, is_address="/" not in prefix)
@@ -126,3 +169,6 @@ def _attributes(prefix: Prefix, attributes: Attributes, next_hop: NextHop) -> Ro
         "cluster_list": [str(ip_address(each)) for each in attributes.cluster_list] or None,
     }
     return row | {name: value for name, value in optional.items() if value is not None}
+
+
+_WHICH = {"best": _best, "in": _received, "out": _told}

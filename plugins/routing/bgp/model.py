@@ -150,7 +150,7 @@ class PeerConfig:
     password: str = field(default="", repr=False)
     families: tuple[Family, ...] = (Family.IPV4,)
     hold_time_s: int = 90
-    connect_retry_s: float = 10.0
+    connect_retry_s: float = 1.0  # the first pause; each further one is twice as long, up to two minutes
     ttl: int = 0  # 0: 1 towards eBGP neighbours, the system's else; 255 with ttl_security
     ttl_security: bool = False  # GTSM (RFC 5082): what comes with a TTL below 255 - hops + 1 is dropped
     passive: bool = False
