@@ -44,7 +44,7 @@ from kube_router.plugins.routing.model import (
 logger = logging.getLogger(__name__)
 
 MODPROBE_S = 30
-FOU6_MODULE = Path("/sys/module/fou6")
+MODULES_LOADED = Path("/sys/module")
 WORDS: dict[type, str] = {
     AddRoute: "route added",
     SetRoute: "route set",
@@ -101,8 +101,8 @@ class Applied:
 
     def refused(self, step: Step, why: str, number: int) -> None:
         """Note that a step was not done, with the command that would have done it."""
-        words = WORDS[type(step)].replace(" ", " not ")
-        self.failed.append(Failed(step, KernelError(f"{words}: {render.command(step)}: {why}", number)))
+        what, _, done = WORDS[type(step)].rpartition(" ")
+        self.failed.append(Failed(step, KernelError(f"{what} not {done}: {render.command(step)}: {why}", number)))
 
 
 Fenced = Callable[[], bool]
@@ -236,10 +236,12 @@ def _change_device(link: Netlink, step: DeviceStep) -> Failure | None:
         case RemoveDevice(name):
             messages: Sequence[bytes] = [rtlink.delete_device(name)]
         case AddDevice(name, tunnel):
-            _load_fou(tunnel.kind)
+            if tunnel.kind in ("fou", "fou6"):
+                _load_fou(six=tunnel.kind == "fou6")
             messages = rtlink.add_device(name, tunnel)
         case SetDevice(name, tunnel, new_mac):
-            _load_fou(tunnel.kind)
+            if tunnel.kind in ("fou", "fou6"):
+                _load_fou(six=tunnel.kind == "fou6")
             messages = rtlink.set_device(name, tunnel, new_mac=new_mac)
     return next(iter(link.write(messages)), None)
 
@@ -270,17 +272,18 @@ def no_module(module: str, what: str) -> str:
     )
 
 
-def _load_fou(kind: str) -> None:
-    """Load what puts ip6tnl into UDP, which the kernel does not do by itself. What is then lacking, it will say."""
-    if kind != "fou6" or FOU6_MODULE.exists():
+def _load_fou(*, six: bool) -> None:
+    """Load FOU, which nothing in the kernel asks for by itself. What is then lacking, it will say."""
+    module = "fou6" if six else "fou"
+    if (MODULES_LOADED / module).exists():
         return
     try:
-        done = subprocess.run(["modprobe", "fou6"], capture_output=True, text=True, timeout=MODPROBE_S, check=False)
+        done = subprocess.run(["modprobe", module], capture_output=True, text=True, timeout=MODPROBE_S, check=False)
     except (OSError, subprocess.TimeoutExpired) as e:
-        logger.warning(f"module_not_loaded name=fou6 error={str(e)!r}")
+        logger.warning(f"module_not_loaded name={module} error={str(e)!r}")
         return
     if done.returncode:
-        logger.warning(f"module_not_loaded name=fou6 error={done.stderr.strip()!r}")
+        logger.warning(f"module_not_loaded name={module} error={done.stderr.strip()!r}")
 
 
 def _apply_entries(link: Netlink, steps: list[EntryStep], applied: Applied, fenced: Fenced) -> None:
@@ -311,6 +314,8 @@ def _entry_message(step: EntryStep, indexes: _Indexes) -> bytes:
 
 
 def _apply_fou(steps: list[FouStep], applied: Applied, fenced: Fenced) -> None:
+    if any(isinstance(step, AddFouPort) for step in steps):
+        _load_fou(six=any(step.port.family == 6 for step in steps))
     with Netlink(NETLINK_GENERIC) as link:
         try:
             family = link.family(fou.FAMILY)

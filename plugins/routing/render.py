@@ -92,8 +92,7 @@ def device(name: str, tunnel: Tunnel) -> str:
     mode = " mode ip6ip6 encaplimit none" if kind == "ip6tnl" else ""
     words.append(f"type {kind}{mode} local {tunnel.local} remote {tunnel.remote} ttl 64")
     if tunnel.kind in ("fou", "fou6"):
-        checksum = " encap-csum6" if tunnel.kind == "fou6" else ""
-        words.append(f"encap gue encap-sport auto encap-dport {tunnel.port}{checksum}")
+        words.append(f"encap gue encap-dport {tunnel.port}")
     return " ".join(words)
 
 

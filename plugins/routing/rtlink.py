@@ -103,15 +103,19 @@ def add_device(name: str, tunnel: Tunnel) -> tuple[bytes, ...]:
 def set_device(name: str, tunnel: Tunnel, *, new_mac: bool) -> tuple[bytes, ...]:
     """Return the requests that change a device in place, and mark it and set it up.
 
-    A vxlan refuses its MTU together with what is its own.
+    A vxlan refuses its MTU together with what is its own. ip6tnl changes the MTU behind IPv6's back when its own are
+    set, and what is then set but equal is not told to IPv6 either: so another MTU comes in between.
     """
     data = _vxlan(tunnel, new=False) if tunnel.kind == "vxlan" else _iptunnel(tunnel)
-    attributes = [nlmsg.text(IFLA_IFNAME, name), nlmsg.text(IFLA_IFALIAS, ALIAS)]
-    attributes += _settings(tunnel if new_mac else tunnel._replace(mac=""))
-    return (
-        nlmsg.message(RTM_NEWLINK, 0, IFINFO.pack(0, 0, 0, 0, 0), attributes[0], _linkinfo(tunnel, data)),
-        nlmsg.message(RTM_NEWLINK, 0, IFINFO.pack(0, 0, 0, IFF_UP, IFF_UP), *attributes),
-    )
+    its = nlmsg.text(IFLA_IFNAME, name)
+    messages = [nlmsg.message(RTM_NEWLINK, 0, IFINFO.pack(0, 0, 0, 0, 0), its, _linkinfo(tunnel, data))]
+    if KERNEL_KINDS[tunnel.kind] == "ip6tnl" and tunnel.mtu:
+        other = nlmsg.u32(IFLA_MTU, tunnel.mtu + 1)
+        messages.append(nlmsg.message(RTM_NEWLINK, 0, IFINFO.pack(0, 0, 0, 0, 0), its, other))
+    settings = _settings(tunnel if new_mac else tunnel._replace(mac=""))
+    alias = nlmsg.text(IFLA_IFALIAS, ALIAS)
+    messages.append(nlmsg.message(RTM_NEWLINK, 0, IFINFO.pack(0, 0, 0, IFF_UP, IFF_UP), its, alias, *settings))
+    return tuple(messages)
 
 
 def rename(index: int, name: str) -> bytes:

@@ -83,7 +83,8 @@ def bring_about(name: str, wanted: Wanted) -> Actual:
     def inside() -> Actual:
         kernel = Kernel()
         applied = kernel.apply(plan(wanted, kernel.observe(), in_sync=True))
-        assert [str(failed.error) for failed in applied.failed] == []
+        refused = [str(failed.error) for failed in applied.failed]
+        assert refused == [], refused
         actual = kernel.observe()
         left = plan(wanted, actual, in_sync=True)
         assert left == [], left
