@@ -10,7 +10,8 @@ from harness.netns import run_in, run_in_new, sh
 
 from kube_router.plugins.routing import forward
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.timeout(120)
+root = pytest.mark.root
 
 BACKENDS = pytest.mark.parametrize("backend", ["nft", "legacy"])
 PROGRAMS = ("iptables", "ip6tables")
@@ -57,6 +58,7 @@ def plant(backend: str) -> None:
         sh(f"{program}-{backend}-restore", stdin=DOCKER)
 
 
+@root
 @BACKENDS
 def test_in_a_chain_that_drops_pods_are_accepted_once(backend: str) -> None:
     def inside() -> None:
@@ -68,6 +70,7 @@ def test_in_a_chain_that_drops_pods_are_accepted_once(backend: str) -> None:
     run_in_new(inside)
 
 
+@root
 @BACKENDS
 def test_others_rules_stay_and_their_chain_for_denials_comes_before_ours(backend: str) -> None:
     def inside() -> None:
@@ -79,6 +82,7 @@ def test_others_rules_stay_and_their_chain_for_denials_comes_before_ours(backend
     run_in_new(inside)
 
 
+@root
 @BACKENDS
 def test_rules_that_somebody_took_or_got_ahead_of_are_put_back(backend: str) -> None:
     def inside() -> None:
@@ -98,6 +102,7 @@ def test_rules_that_somebody_took_or_got_ahead_of_are_put_back(backend: str) -> 
     run_in_new(inside)
 
 
+@root
 @BACKENDS
 def test_policies_of_kube_router_stay_ahead_of_ours(backend: str) -> None:
     def inside() -> None:
@@ -112,6 +117,7 @@ def test_policies_of_kube_router_stay_ahead_of_ours(backend: str) -> None:
     run_in_new(inside)
 
 
+@root
 @BACKENDS
 def test_a_chain_that_lets_everything_pass_needs_none_of_ours(backend: str) -> None:
     def inside() -> None:
@@ -127,6 +133,7 @@ def test_a_chain_that_lets_everything_pass_needs_none_of_ours(backend: str) -> N
     run_in_new(inside)
 
 
+@root
 def test_looking_makes_nothing() -> None:
     def inside() -> None:
         look = "nft list ruleset; cat /proc/net/ip_tables_names /proc/net/ip6_tables_names 2>/dev/null || true"
@@ -139,6 +146,7 @@ def test_looking_makes_nothing() -> None:
     run_in_new(inside)
 
 
+@root
 def test_both_back_ends_at_once_get_ours() -> None:
     def inside() -> None:
         plant("nft")
@@ -150,6 +158,7 @@ def test_both_back_ends_at_once_get_ours() -> None:
     run_in_new(inside)
 
 
+@root
 @BACKENDS
 def test_cleanup_takes_ours_and_leaves_the_rest(backend: str) -> None:
     def inside() -> None:
@@ -163,6 +172,7 @@ def test_cleanup_takes_ours_and_leaves_the_rest(backend: str) -> None:
     run_in_new(inside)
 
 
+@root
 def test_a_table_that_iptables_cannot_read_stays_as_it_is() -> None:
     def inside() -> None:
         sh("nft add table ip filter")
@@ -231,6 +241,7 @@ def passes(node: str, *, family: int, to: str, timeout_s: float) -> bool:
             return False
 
 
+@root
 @BACKENDS
 def test_with_docker_s_policy_pods_are_reached_and_reach_the_world(node: str, backend: str) -> None:
     run_in(node, lambda: plant(backend))
@@ -239,3 +250,48 @@ def test_with_docker_s_policy_pods_are_reached_and_reach_the_world(node: str, ba
     run_in(node, forward.bring)
     for family, to in ((4, "p"), (4, "w"), (6, "p"), (6, "w")):
         assert passes(node, family=family, to=to, timeout_s=5)
+
+
+@pytest.mark.guest
+@BACKENDS
+def test_with_docker_s_policy_a_service_s_remote_server_is_reached_through_the_node(node: str, backend: str) -> None:
+    """The node's IPVS sends the request on; the reply crosses it from eth0 to eth0."""
+    sh(f"""
+        ip -n {node}w addr add 10.244.2.10/32 dev lo
+        ip -n {node} route add 10.244.2.10 via 10.244.9.10
+        ip netns exec {node} sysctl -qw net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.eth0.send_redirects=0
+        ip netns exec {node} ipvsadm -A -u 10.244.9.1:30080 -s rr
+        ip netns exec {node} ipvsadm -a -u 10.244.9.1:30080 -r 10.244.2.10:8080 -m
+        ip netns exec {node} sysctl -qw net.ipv4.vs.conntrack=1
+        ip netns exec {node} nft add table ip service
+        ip netns exec {node} nft 'add chain ip service post {{ type nat hook postrouting priority 100; }}'
+        ip netns exec {node} nft add rule ip service post ip daddr 10.244.2.10 snat to 10.244.9.1
+    """)
+    run_in(node, lambda: plant(backend))
+    assert not answered(node, timeout_s=1)
+    run_in(node, forward.bring)
+    assert answered(node, timeout_s=10)
+
+
+def answered(node: str, *, timeout_s: float) -> bool:
+    """Whether a client in the world gets an answer from the server behind the node's port."""
+
+    def inside() -> bool:
+        with (
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server,
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client,
+        ):
+            server.bind(("10.244.2.10", 8080))
+            server.settimeout(10)
+            client.bind(("10.244.9.10", 0))
+            client.settimeout(timeout_s)
+            client.sendto(b"word", ("10.244.9.1", 30080))
+            word, peer = server.recvfrom(10)
+            assert peer[0] == "10.244.9.1"
+            server.sendto(word, peer)
+            try:
+                return client.recv(10) == b"word"
+            except TimeoutError:
+                return False
+
+    return run_in(f"{node}w", inside)
