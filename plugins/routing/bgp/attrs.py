@@ -89,7 +89,7 @@ def _wrong_flags(kind: int, attribute: bytes) -> Wrong:
     """Return what is wrong with flags. Fault for attributes with prefixes, which are then in doubt (section 5.3)."""
     words = f"{name(kind)} has flags 0x{attribute[0]:02x}"
     if kind != attrtable.NEXT_HOP:
-        raise Fault(3, 4, words, attribute)
+        raise Fault(3, 9, words, attribute)
     return Wrong(4, words)
 
 

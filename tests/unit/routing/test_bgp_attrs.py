@@ -204,8 +204,8 @@ def test_what_only_internal_neighbours_may_say_is_discarded_of_others_unread(oct
         pytest.param("00 63 01 00", 2, "well-known attribute 99 is unknown here"),
         pytest.param("80 0e 01 00 80 0e 01 00", 1, "a second MP_REACH_NLRI", id="RFC 7606 3 g"),
         pytest.param("80 0f 01 00 80 0f 01 00", 1, "a second MP_UNREACH_NLRI"),
-        pytest.param("c0 0e 01 00", 4, "MP_REACH_NLRI has flags 0xc0", id="RFC 7606 5.3"),
-        pytest.param("40 0f 01 00", 4, "MP_UNREACH_NLRI has flags 0x40"),
+        pytest.param("c0 0e 01 00", 9, "MP_REACH_NLRI has flags 0xc0", id="RFC 7606 5.3"),
+        pytest.param("40 0f 01 00", 9, "MP_UNREACH_NLRI has flags 0x40"),
     ],
 )
 def test_the_end_of_a_session(octets: str, subcode: int, words: str) -> None:

@@ -250,7 +250,7 @@ def test_a_discarded_attribute_costs_nothing_else() -> None:
             "MP_REACH_NLRI: a prefix of 129 bits, above 128",
         ),
         pytest.param(
-            body(f"{OTHERS} {reach(V6, HOP6.address.hex(), '00', flags=0xD0)}"), 4, "MP_REACH_NLRI has flags 0xd0"
+            body(f"{OTHERS} {reach(V6, HOP6.address.hex(), '00', flags=0xD0)}"), 9, "MP_REACH_NLRI has flags 0xd0"
         ),
         pytest.param(body(f"{FD_REACH} {FD_REACH}"), 1, "a second MP_REACH_NLRI"),
         pytest.param(body("40 63 00", PREFIX), 2, "well-known attribute 99 is unknown here"),
