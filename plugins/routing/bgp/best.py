@@ -177,8 +177,8 @@ def _eliminate(candidates: Sequence[Candidate]) -> tuple[list[Candidate], list[L
 
 
 def _in_order(equal: list[Candidate]) -> list[Candidate]:
-    """Return equal paths, the best by the tie breaks first."""
-    return sorted(equal, key=lambda candidate: [rule.key(candidate) for rule in TIE_BREAKS])
+    """Return equal paths, the best by the tie breaks first; by name where two peers give the same address."""
+    return sorted(equal, key=lambda candidate: ([rule.key(candidate) for rule in TIE_BREAKS], candidate.path.peer))
 
 
 def _tie_break(best: Candidate, other: Candidate) -> Lost:

@@ -143,6 +143,17 @@ def test_a_table_is_encoded_once_for_all_that_join() -> None:
     hearer = Hearer(INTERNAL)
     hearer.hear(told.table("10.0.0.7"))
     assert list(hearer.routes) == [PODS]
+    told.changed({MORE_PODS: own()})
+    hearer = Hearer(INTERNAL)
+    hearer.hear(told.table("10.0.0.7"))
+    assert list(hearer.routes) == [PODS, MORE_PODS]
+
+
+def test_a_group_whose_prefixes_are_all_withdrawn_remembers_nothing() -> None:
+    told = group()
+    told.changed({PODS: own(), MORE_PODS: own(med=1)})
+    told.changed({PODS: None, MORE_PODS: None})
+    assert (told._told, told._batches) == ({}, {})
 
 
 def test_members_share_what_is_the_same_for_all() -> None:
@@ -183,6 +194,16 @@ def test_a_client_does_not_get_its_own_path_back() -> None:
     }
     tell(told, a, b, {PODS: None})
     assert b.routes == {}
+
+
+def test_a_client_gets_none_of_its_paths_back_however_they_differ() -> None:
+    told, a, b = reflector()
+    more = [Prefix(bytes([10, 1, number, 0]), 24) for number in range(4)]
+    tell(told, a, b, {more[0]: learned(A, med=1), more[1]: learned(B), more[2]: own(), more[3]: learned(A, med=2)})
+    assert sorted(a.routes) == [more[1], more[2]]
+    assert sorted(b.routes) == [more[0], more[2], more[3]]
+    tell(told, a, b, dict.fromkeys(more))
+    assert (a.routes, b.routes) == ({}, {})
 
 
 def test_a_prefix_whose_best_path_moves_is_withdrawn_from_whom_it_moves_to() -> None:

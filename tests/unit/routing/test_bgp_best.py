@@ -238,3 +238,12 @@ def test_an_ipv4_peer_comes_before_an_ipv6_one() -> None:
     six = Path("::1", Attributes(), NextHop(bytes(15) + b"\1"))
     assert better(four, six, peers)
     assert not better(six, four, peers)
+
+
+def test_two_peers_that_give_the_same_address_are_told_apart_by_name() -> None:
+    info = PeerInfo(64512, 7, bytes([10, 0, 0, 1]), internal=True)
+    one, two = path("10.0.0.1"), path("10.0.0.1")._replace(peer="10.0.0.1 too")
+    for order in permutations((one, two)):
+        found = rank(order, {one.peer: info, two.peer: info})
+        assert found is not None
+        assert found.best == one
