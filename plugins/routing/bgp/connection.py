@@ -16,7 +16,7 @@ from kube_router.plugins.routing.bgp.caps import Capabilities, Open, negotiate
 from kube_router.plugins.routing.bgp.collision import Line
 from kube_router.plugins.routing.bgp.dial import Attempt, Dialer
 from kube_router.plugins.routing.bgp.fault import Fault, notification, parse_notification
-from kube_router.plugins.routing.bgp.fsm import Fsm, incoming, step
+from kube_router.plugins.routing.bgp.fsm import CEASE, LARGE_HOLD_S, Fsm, incoming, step
 from kube_router.plugins.routing.bgp.fsm_words import Action, Event, State, Timer
 from kube_router.plugins.routing.bgp.model import Negotiated, PeerConfig
 from kube_router.plugins.routing.bgp.restart import Loss, is_graceful
@@ -32,10 +32,10 @@ from kube_router.plugins.routing.bgp.wire import (
     parse_route_refresh,
 )
 
-LARGE_HOLD_S = 240.0
 SEND_HOLD_S = 480.0  # RFC 9687: how long a neighbour without hold time may not read
 LATE_S = 1.0  # what we grant a neighbour whose message waits in the socket when its hold time is over
 SEND_HOLD_EXPIRED = 8
+OUT_OF_RESOURCES = 8  # subcode of Cease
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,6 +219,10 @@ class Connection:
                 messages = self._framer.feed(b"")
         except Fault as fault:
             self.handle(words.Faulted(fault.code, fault.subcode, fault.words, fault.data))
+        except Exception:
+            # The routes it told us are not what we hold any more: they are to be told anew.
+            self.handle(words.Faulted(CEASE, OUT_OF_RESOURCES, "handling its message failed (our bug)"))
+            raise
 
     def _message(self, kind: MessageType, body: bytes) -> None:
         established = self.fsm.state is State.ESTABLISHED

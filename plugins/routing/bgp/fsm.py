@@ -9,6 +9,7 @@ Where we do not do what the RFC's text says:
   may connect meanwhile, and each try waits twice as long as the one before. Idle refuses.
 - A NOTIFICATION is never answered by one (section 6.4); the text of OpenSent would. One that says that the connection
   was superfluous or came too early is no error but a connect that failed: two that refuse each other would never meet.
+- Without a hold time the first KEEPALIVE still has to come within four minutes.
 - Errors in a header or an OPEN are told by their own code in every state, not as an error of the machine.
 - Damping (section 8.1.1): each error doubles the pause up to two minutes, a stable minute forgets them all. An
   established session that fails is paused for all of it. Where no route was lost by it (not established, or graceful
@@ -129,7 +130,8 @@ def _stop(fsm: Fsm, event: Stop) -> Step:
 
 def _idle(fsm: Fsm, event: Event) -> Step:
     if isinstance(event, Start):
-        return _begin(replace(fsm, attempts=0, pause_s=0.0))
+        begun, actions = _begin(replace(fsm, attempts=0, pause_s=0.0))
+        return begun, (StopTimers(), *actions)
     if event == Expired(Timer.IDLE_HOLD):
         return _begin(fsm)
     return fsm, ()
@@ -189,7 +191,8 @@ def _opensent(fsm: Fsm, event: Event, jitter: float) -> Step:
             return _try_later(fsm, _words(event), jitter)
         case OpenReceived():
             agreed = replace(fsm, state=State.OPENCONFIRM, hold_time_s=event.hold_time_s, survives=event.survives)
-            return agreed, (StopTimers(), SendKeepalive(), *_hold(agreed), *_keepalive(agreed, jitter))
+            hold = StartTimer(Timer.HOLD, agreed.hold_time_s or LARGE_HOLD_S)
+            return agreed, (StopTimers(), SendKeepalive(), hold, *_keepalive(agreed, jitter))
         case _:
             return _fail(fsm, event, jitter)
 
@@ -202,7 +205,8 @@ def _openconfirm(fsm: Fsm, event: Event, jitter: float) -> Step:
             return fsm, (SendKeepalive(), *_keepalive(fsm, jitter))
         case KeepaliveReceived():
             up = replace(fsm, state=State.ESTABLISHED, attempts=0, pause_s=0.0)
-            return up, (*_hold(up), StartTimer(Timer.STABLE, STABLE_S), Established())
+            hold = _hold(up) or (StopTimers(),)
+            return up, (*hold, StartTimer(Timer.STABLE, STABLE_S), Established())
         case NotificationReceived(code=6, subcode=5 | 7):
             return _try_later(fsm, _words(event), jitter)
         case _:

@@ -135,13 +135,13 @@ def test_a_notification_is_sent_before_the_connection_is_closed_and_the_end_is_t
 def test_a_start_connects_and_gives_it_five_seconds() -> None:
     assert step(Fsm(), Start()) == (
         Fsm(state=State.CONNECT),
-        (StartTimer(Timer.CONNECT_RETRY, 5.0), Connect()),
+        (StopTimers(), StartTimer(Timer.CONNECT_RETRY, 5.0), Connect()),
     )
 
 
 def test_a_passive_machine_never_connects() -> None:
     waiting, actions = step(Fsm(passive=True), Start())
-    assert (waiting.state, actions) == (State.ACTIVE, ())
+    assert (waiting.state, actions) == (State.ACTIVE, (StopTimers(),))
     assert step(waiting, Expired(Timer.CONNECT_RETRY)) == (waiting, ())
 
 
@@ -162,11 +162,11 @@ def test_an_open_is_answered_by_a_keepalive_and_its_times_hold_from_then_on() ->
     )
 
 
-def test_without_a_hold_time_no_timer_runs_and_no_keepalive_is_due() -> None:
+def test_without_a_hold_time_no_timer_runs_once_the_session_is_up() -> None:
     agreed, actions = step(machine(State.OPENSENT), OpenReceived(0))
-    assert actions == (StopTimers(), SendKeepalive())
+    assert actions == (StopTimers(), SendKeepalive(), StartTimer(Timer.HOLD, 240.0))  # for its first keepalive
     up, actions = step(agreed, KeepaliveReceived())
-    assert actions == (StartTimer(Timer.STABLE, 60.0), Established())
+    assert actions == (StopTimers(), StartTimer(Timer.STABLE, 60.0), Established())
     assert step(up, UpdateReceived()) == (up, ())
 
 
