@@ -80,6 +80,7 @@ def _edit_all(*, everywhere: bool) -> tuple[Counter[str], list[str]]:
         return changes, [f"iptables FORWARD: {error}"]
     for program in programs:
         if shutil.which(f"{program}-save") is None:
+            troubles.append(f"{program}-save is not installed: whether FORWARD drops what pods send is not known")
             continue
         try:
             chain = parse(leftovers.run([f"{program}-save", "-t", TABLE]))

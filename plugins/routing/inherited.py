@@ -14,7 +14,6 @@ be anybody's.
 """
 
 from collections.abc import Collection, Iterable
-from ipaddress import ip_address
 
 from kube_router.core import nlmsg
 from kube_router.plugins.routing.model import MAIN, OVERLAY_TABLE, PROTOCOL, TUNNEL_NAME
@@ -35,6 +34,7 @@ from kube_router.plugins.routing.rtnetlink import (
     RTMSG,
     RTN_UNICAST,
     RULE,
+    unpacked,
 )
 
 ITS_PROTOCOL = 17
@@ -77,7 +77,7 @@ def _is_its_route(body: memoryview, cidrs: Collection[str], tunnels: Collection[
     through_tunnel = RTA_OIF in its and nlmsg.number(its[RTA_OIF]) in tunnels
     if table != MAIN or protocol != ITS_PROTOCOL:
         return table == OVERLAY_TABLE and through_tunnel
-    return through_tunnel or f"{ip_address(bytes(its[RTA_DST]))}/{bits}" in cidrs
+    return through_tunnel or f"{unpacked(bytes(its[RTA_DST]))}/{bits}" in cidrs
 
 
 def its_rules(bodies: Iterable[memoryview]) -> list[bytes]:

@@ -1,6 +1,7 @@
 """Pods pass an iptables FORWARD chain that drops, and nothing is made where there is none: in the real kernel."""
 
 import os
+import shutil
 import socket
 from collections import Counter
 from collections.abc import Iterator
@@ -142,6 +143,23 @@ def test_looking_makes_nothing() -> None:
         assert forward.bring() == ({}, [])
         assert forward.cleanup() == ({}, [])
         assert sh(look) == before
+
+    run_in_new(inside)
+
+
+@root
+def test_a_table_whose_program_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def inside() -> None:
+        plant("nft")
+        with monkeypatch.context() as patched:
+            patched.setattr(shutil, "which", lambda name: None)
+            assert forward.bring() == (
+                {},
+                [
+                    f"{program}-nft-save is not installed: whether FORWARD drops what pods send is not known"
+                    for program in PROGRAMS
+                ],
+            )
 
     run_in_new(inside)
 
