@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from kube_router.cli.loading import offline_registry
+from kube_router.cli.loading import offline_catalogue, offline_registry
 from kube_router.cli.moment import clock_text, date_text, time_text
 from kube_router.cli.output import complain
 from kube_router.cli.sources import open_source
@@ -116,7 +116,7 @@ def live(control_socket: str, *, follow: bool) -> Iterator[Drop]:
 
 def recorded(source: str, *, follow: bool) -> Iterator[Drop]:
     """Return the drops noted in a journal."""
-    journal = open_source(source, offline_registry().catalogue(), complain, live=follow)
+    journal = open_source(source, offline_catalogue(offline_registry()), complain, live=follow)
     for record in journal.records():
         if isinstance(record, Damage):
             complain(str(record))

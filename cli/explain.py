@@ -16,11 +16,12 @@ from typing import IO, Any, NamedTuple
 import click
 import msgspec
 
-from kube_router.cli.loading import offline_registry
+from kube_router.cli.loading import offline_catalogue, offline_registry
 from kube_router.cli.moment import Moment, Point, time_text
 from kube_router.cli.output import complain
 from kube_router.cli.plan import build_offline, offline_options
 from kube_router.cli.replay import MOMENT, split_words
+from kube_router.cli.route import lines as route_lines
 from kube_router.cli.sources import open_source
 from kube_router.cli.status import DEFAULT_SOCKET
 from kube_router.cli.walk import Walk
@@ -29,7 +30,7 @@ from kube_router.core.state import View
 from kube_router.events.errors import ConfigError, PeerError
 from kube_router.events.event import Record
 
-FIREWALL = "firewall"
+FIREWALL, ROUTING = "firewall", "routing"
 PROBE_LENGTH_MAX = 4096  # bytes; names of 253 characters leave most of it free
 Answer = Mapping[str, Any]
 Explain = Callable[[Mapping[str, object]], Answer]
@@ -60,6 +61,7 @@ class Probe(msgspec.Struct):
 @click.option("--from", "source", metavar="SOURCE", help="A journal or manifests instead of the running agent.")
 @click.option("--at", type=MOMENT, help="At this moment instead of now: a seq, a time, or -5m.")
 @click.option("--probes", metavar="FILE", help="Answer the questions in FILE (- for stdin), one JSON line each.")
+@click.option("--route", metavar="ADDRESS", help="Say where this node sends what is for ADDRESS, and by whose word.")
 @click.option("--control-socket", default=DEFAULT_SOCKET, envvar="KR_CONTROL_SOCKET", show_default=True)
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 @click.pass_context
@@ -69,6 +71,7 @@ def explain(
     source: str | None,
     at: Moment | None,
     probes: str | None,
+    route: str | None,
     control_socket: str,
     output: str,
 ) -> int:
@@ -78,32 +81,38 @@ def explain(
     (svc/NAMESPACE/NAME, or one of its addresses), with a port's number or name: prod/db:5432, 10.96.0.10:53/UDP,
     [fd00::1]:80; without a port DST/icmp. The agent's flags (--netpol-default-deny ...) go with --from.
     """
-    ends, flags = _split(context, words)
+    ends, flags = _split(context, words, ROUTING if route is not None else FIREWALL)
     if flags and source is None:
         raise ConfigError(f"{flags[0]} goes with --from; a running agent has its own options")
-    if probes is not None and ends:
-        raise ConfigError("--probes brings its own questions: leave out SRC and DST")
-    if probes is None and len(ends) != 2:
+    if (probes is not None or route is not None) and ends:
+        raise ConfigError("--probes and --route bring their own questions: leave out SRC and DST")
+    if probes is not None and route is not None:
+        raise ConfigError("--probes asks the firewall and --route the routing: one of them at a time")
+    if probes is None and route is None and len(ends) != 2:
         raise ConfigError("two words are needed, SRC and DST:PORT: kr explain prod/web prod/db:5432")
-    asked = question(*ends) if probes is None else {}
+    plugin = FIREWALL if route is None else ROUTING
+    asked = {"route": _bare(route)} if route is not None else question(*ends) if probes is None else {}
     is_live = at is None and source is None
     if at is not None and source is None:
         source = str(_ask(control_socket, "status")["journal"]["dir"])
-    answers = _offline(source, at, flags) if source is not None else _live(control_socket)
+    answers = _offline(plugin, source, at, flags) if source is not None else _live(plugin, control_socket)
     if probes is not None:
         return _answer_all(probes, answers, LIVE if is_live else OFFLINE)
     answer = answers(asked)
     if "error" in answer:
         raise ConfigError(str(answer["error"]))
+    if route is not None:
+        print(json.dumps(answer) if output == "json" else "\n".join(route_lines(answer)))
+        return 0 if answer["way"] != "none" else 1
     print(json.dumps(answer) if output == "json" else "\n".join(lines(answer)))
     return 0 if answer["allowed"] else 1
 
 
-def _split(context: click.Context, words: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _split(context: click.Context, words: tuple[str, ...], plugin: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     if not any(word.startswith("-") for word in words):
         return words, ()
     known = tuple(flag for parameter in context.command.params for flag in parameter.opts if flag.startswith("--"))
-    return split_words(words, offline_registry(FIREWALL), known)
+    return split_words(words, offline_registry(plugin), known)
 
 
 # -- questions ---------------------------------------------------------------------------------------------------------
@@ -192,9 +201,9 @@ def _batches(probes: Iterable[Probe | dict[str, object]], most: Batch) -> Iterat
 # -- who answers -------------------------------------------------------------------------------------------------------
 
 
-def _live(control_socket: str) -> Explain:
+def _live(plugin: str, control_socket: str) -> Explain:
     def asked(question: Mapping[str, object]) -> Answer:
-        found: Answer = _ask(control_socket, "explain", **{**question, "plugin": FIREWALL})
+        found: Answer = _ask(control_socket, "explain", **{**question, "plugin": plugin})
         return found
 
     return asked
@@ -207,17 +216,20 @@ def _ask(control_socket: str, command: str, **details: object) -> Any:
         raise ConfigError(str(error)) from error
 
 
-def _offline(name: str, at: Moment | None, flags: tuple[str, ...]) -> Explain:
-    registry = offline_registry(FIREWALL)
-    catalogue = registry.catalogue()
+def _offline(plugin_name: str, name: str, at: Moment | None, flags: tuple[str, ...]) -> Explain:
+    registry = offline_registry(plugin_name)
+    catalogue = offline_catalogue(registry)
     walk = Walk(open_source(name, catalogue, complain), catalogue, complain)
     state = walk.fold(_point(walk, at))
     options = offline_options(registry, state.options, flags, complain)
-    plugin: Any = build_offline(FIREWALL, registry=registry, options=options, node=state.node)
+    plugin: Any = build_offline(plugin_name, registry=registry, options=options, node=state.node)
     view = View(state, [resource.model for resource in catalogue])
 
     def asked(question: Mapping[str, object]) -> Answer:
-        found: Answer = plugin.explain(view, question)
+        try:
+            found: Answer = plugin.explain(view, question)
+        except ValueError as error:  # a question that makes no sense; a running agent says the same
+            raise ConfigError(str(error)) from error
         return found
 
     return asked

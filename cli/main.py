@@ -34,6 +34,7 @@ COMMANDS = {
     "run": Lazy("kube_router.cli.run:run_command", "Run the agent on this node (also: kube-router)."),
     "replay": Lazy("kube_router.cli.replay:replay", "Tell what happened, what was, and what the kernel would hold."),
     "explain": Lazy("kube_router.cli.explain:explain", "Say whether a connection is allowed, and by which rule."),
+    "bgp": Lazy("kube_router.cli.bgp:bgp", "Show BGP neighbours and routes, and why a path is used."),
     "drops": Lazy("kube_router.cli.drops:drops", "Show denied packets and the policies that stood in the way."),
     "status": Lazy("kube_router.cli.status:status", "Show how the running agent is doing."),
     "plugins": Lazy("kube_router.cli.plugins:plugins", "List the installed plugins."),

@@ -16,7 +16,7 @@ import click
 from kube_router.cli.changes import changes
 from kube_router.cli.filter import Filter
 from kube_router.cli.history import Entry, kind_of, subject_of, tell
-from kube_router.cli.loading import offline_registry
+from kube_router.cli.loading import offline_catalogue, offline_registry
 from kube_router.cli.moment import Moment, Point, parse_moment, parse_seqs
 from kube_router.cli.output import HistoryJson, HistoryTable, complain, print_difference, print_lines, print_objects
 from kube_router.cli.plan import build_offline, difference, offline_options, render
@@ -110,7 +110,7 @@ class Replay:
         self.request = request
         self.as_json = request.output == "json"
         self.registry = offline_registry(request.plan or "")
-        self.catalogue = self.registry.catalogue()
+        self.catalogue = offline_catalogue(self.registry)
         names, self.flags = split_words(request.words, self.registry, request.known)
         if not names:
             raise ConfigError("there is no SOURCE: name a journal's folder or file, or - for stdin")

@@ -181,7 +181,10 @@ def test_the_options_in_the_journals_head_count(tmp_path: Path) -> None:
             "unknown flag --netpol-judge-imcp; did you mean --netpol-j",
         ),
         (["shop/web", "shop/db:80", "--probe"], "unknown flag --probe; did you mean --probes?"),
-        (["shop/web", "shop/db:80", "--probes", "-"], "--probes brings its own questions: leave out SRC and DST"),
+        (
+            ["shop/web", "shop/db:80", "--probes", "-"],
+            "--probes and --route bring their own questions: leave out SRC and DST",
+        ),
         (["--probes", "/nowhere/probes"], "--probes /nowhere/probes: No such file or directory"),
         (["--probes", "/"], "--probes /: Is a directory"),
         (["shop/web", "shop/db:80", "--from", "/nowhere"], "/nowhere: No such file or directory"),

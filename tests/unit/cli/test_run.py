@@ -79,7 +79,7 @@ def test_an_agent_started_with_kube_router_s_flags_answers_and_ends_when_told_to
     agent.send_signal(signal.SIGTERM)
     _, log = agent.communicate(timeout=WAIT_S)
     assert agent.returncode == 0
-    assert log.count("accepted without effect, not served yet: --enable-overlay, --hairpin-mode'") == 1
+    assert log.count("accepted without effect, not served yet: --hairpin-mode'") == 1
     history = kr("replay", f"{tmp_path}/journal")
     assert history.returncode == 0
     assert "node n1; " in history.stdout
