@@ -50,7 +50,7 @@ def read(messages: list[bytes]) -> Callable[[], None]:
 
     def once() -> None:
         forget()
-        parser = UpdateParser(SESSION, 65000)
+        parser = UpdateParser(SESSION)
         for body in bodies:
             parser.parse(body)
 

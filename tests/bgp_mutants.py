@@ -297,7 +297,7 @@ def check_refresh(body: bytes, negotiated: Negotiated) -> str:
 
 
 def check_update(body: bytes, negotiated: Negotiated) -> str:
-    update = UpdateParser(negotiated, 65000).parse(body)
+    update = UpdateParser(negotiated).parse(body)
     for next_hop, prefixes, path_ids in update.reaches:
         assert prefixes
         assert len(next_hop.address) in (4, 16)
@@ -340,7 +340,7 @@ def check_sent_on(update: Update, negotiated: Negotiated) -> None:
         assert all(0 < asn < 1 << 32 for segment in update.attributes.as_path for asn in segment.asns)
         told = encode_reach(update.attributes, reach.next_hop, reach.prefixes, plain)
         assert all(len(message) <= plain.message_max for message in told)
-        heard = [UpdateParser(plain, 65000).parse(message[HEADER:]) for message in told]
+        heard = [UpdateParser(plain).parse(message[HEADER:]) for message in told]
         if heard[0].reaches:  # else the attributes have no room in a message with prefixes
             assert [prefix for one in heard for prefix in one.reaches[0].prefixes] == reach.prefixes
             assert {one.reaches[0].next_hop for one in heard} == {reach.next_hop}

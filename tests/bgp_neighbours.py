@@ -17,7 +17,7 @@ class Hearer:
         self.ends: list[Family] = []  # End-of-RIB
         self.marks: list[tuple[int, int]] = []  # family and subtype of ROUTE-REFRESH
         self._negotiated = negotiated
-        self._parser = UpdateParser(negotiated, OUR_ASN)
+        self._parser = UpdateParser(negotiated)
 
     def hear(self, messages: Iterable[bytes]) -> int:
         """Take messages in; return how many these were."""

@@ -44,7 +44,7 @@ def read(vector: Vector) -> Open | Update:
         add_path_receive=frozenset(Family(afi) for afi in vector.get("add_path", [])),
         extended_next_hop=frozenset({Family.IPV4}),
     )
-    return UpdateParser(negotiated, 65001).parse(body)
+    return UpdateParser(negotiated).parse(body)
 
 
 def says_open(it: Open) -> list[str]:

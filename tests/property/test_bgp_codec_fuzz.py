@@ -51,8 +51,7 @@ def test_announcements_survive_the_wire(
     wanted, next_hop = announced
     negotiated = session(message_max=message_max)
     updates = [
-        UpdateParser(negotiated, 65000).parse(message[19:])
-        for message in encode_reach(its, next_hop, wanted, negotiated)
+        UpdateParser(negotiated).parse(message[19:]) for message in encode_reach(its, next_hop, wanted, negotiated)
     ]
     assert [prefix for update in updates for reach in update.reaches for prefix in reach.prefixes] == wanted
     assert {reach.next_hop for update in updates for reach in update.reaches} == {next_hop}
@@ -61,7 +60,7 @@ def test_announcements_survive_the_wire(
 
 @given(st.lists(prefixes, max_size=60))
 def test_withdrawals_survive_the_wire(wanted: list[Prefix]) -> None:
-    updates = [UpdateParser(session(), 65000).parse(message[19:]) for message in encode_withdraw(wanted, session())]
+    updates = [UpdateParser(session()).parse(message[19:]) for message in encode_withdraw(wanted, session())]
     gone = [prefix for update in updates for withdrawn in update.withdrawn for prefix in withdrawn.prefixes]
     assert gone == sorted(wanted, key=lambda prefix: prefix.family)
 

@@ -140,7 +140,7 @@ def both(message: bytes, negotiated: Negotiated) -> tuple[Values, Values] | None
     """Return what both understood, None where one found fault."""
     body = message[19:]
     try:
-        ours = UpdateParser(negotiated, 65000).parse(body)
+        ours = UpdateParser(negotiated).parse(body)
     except Fault:
         return None
     if ours.faults:

@@ -253,7 +253,7 @@ class Connection:
             return
         self.their_open, self.negotiated = theirs, agreed
         self._framer.message_max = agreed.message_max
-        self._parser = UpdateParser(agreed, self._local.asn)
+        self._parser = UpdateParser(agreed)
         if self.channel is not None:
             self.channel.expect(agreed.hold_time_s or SEND_HOLD_S)
         self.handle(words.OpenReceived(agreed.hold_time_s, self._survives(self._our_open, theirs)))

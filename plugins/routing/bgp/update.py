@@ -67,7 +67,7 @@ class Update(NamedTuple):
 class UpdateParser:
     """The parser of one session's UPDATEs."""
 
-    def __init__(self, negotiated: Negotiated, our_asn: int) -> None:
+    def __init__(self, negotiated: Negotiated) -> None:
         self._families = negotiated.families
         self._add_path = negotiated.add_path_receive
         self._four_octet_as = negotiated.four_octet_as

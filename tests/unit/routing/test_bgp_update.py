@@ -38,7 +38,7 @@ FD = prefix_of("fd00:1::/64")
 
 
 def parse(octets: bytes, negotiated: Negotiated | None = None) -> Update:
-    return UpdateParser(negotiated or session(), 65000).parse(octets)
+    return UpdateParser(negotiated or session()).parse(octets)
 
 
 def reach(family: Family, next_hop: str, prefixes: str, *, flags: int = 0x90) -> str:
