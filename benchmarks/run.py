@@ -47,6 +47,8 @@ class Benchmark:
 ALL = (
     Benchmark("journal_rates"),
     Benchmark("list_decode"),
+    Benchmark("bgp_codec"),
+    Benchmark("bgp_fuzz"),
     Benchmark("agent_memory"),
     Benchmark("latency"),
     Benchmark("firewall_packets", needs="classic"),

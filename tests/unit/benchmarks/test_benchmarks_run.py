@@ -22,6 +22,8 @@ def test_each_benchmark_says_whether_it_can_run_here() -> None:
     assert names == [
         "journal_rates",
         "list_decode",
+        "bgp_codec",
+        "bgp_fuzz",
         "agent_memory",
         "latency",
         "firewall_packets",
@@ -47,3 +49,10 @@ def test_a_figure_is_told_with_its_bar() -> None:
 def test_agents_are_measured_in_small_as_in_large() -> None:
     memory = bench("benchmarks.latency", "--services=20", "--changes=2")
     assert "one endpoint changed → planned, without kernel, p50" in memory
+
+
+def test_the_fuzz_of_bgp_counts_every_message() -> None:
+    lines = [line.split("  ") for line in bench("benchmarks.bgp_fuzz", "--messages=300", "--processes=1").splitlines()]
+    assert lines[0][0] == "mutated BGP messages that broke the codec"
+    assert "bar ≤ 0 messages: met" in lines[0][-1]
+    assert lines[1][1] == "of"
