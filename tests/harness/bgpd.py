@@ -169,6 +169,10 @@ class Bgpd(ABC):
         """Tell whether the next program may be started after this one."""
         return True
 
+    def prefixes(self, neighbour: str) -> set[str]:
+        """Return all that a neighbour has told it."""
+        return {each.prefix for each in self.routes() if each.peer == neighbour}
+
     # -- what is the same for all
 
     def up(self, *, restarted: bool = False) -> None:

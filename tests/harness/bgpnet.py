@@ -84,6 +84,10 @@ class Network:
         number = sh(f"ip -n {self.netns(name)} -o -4 addr show dev eth0").split()[3].partition("/")[0].split(".")
         sh(f"ip -n {self.netns('router')} link set port{number[2]}-{number[3]} {'up' if up else 'down'}")
 
+    def route_back(self, prefix: str, via: str) -> None:
+        """Let the router know a prefix, which it learns by no protocol."""
+        sh(f"ip -n {self.netns('router')} route replace {prefix} via {via}")
+
     def talks(self, name: str, source: str, other: str, target: str) -> bool:
         """Tell whether a TCP connection from an address in one namespace to one in another carries words both ways."""
 

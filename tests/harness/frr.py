@@ -19,7 +19,7 @@ ADDRESS_FAMILY = {Family.IPV4: "ipv4 unicast", Family.IPV6: "ipv6 unicast"}
 
 
 class Frr(Bgpd):
-    """A route-map per announced prefix sets its attributes."""
+    """A route-map sets the attributes of a prefix that has any."""
 
     programs = ("vtysh", f"{FOLDER}/zebra", f"{FOLDER}/bgpd", f"{FOLDER}/bfdd")
     package = "frr"
@@ -69,6 +69,15 @@ class Frr(Bgpd):
             for each in prefixes:
                 found += map(_seen, [each] * 99, self.ask(f"{table} {each} json").get("paths", []))
         return found
+
+    def prefixes(self, neighbour: str) -> set[str]:
+        tables = [self.ask(f"show bgp {name} json").get("routes", {}) for name in ADDRESS_FAMILY.values()]
+        return {
+            prefix
+            for table in tables
+            for prefix, paths in table.items()
+            if any(path.get("peerId") == neighbour for path in paths)
+        }
 
     def announce(self, *announcements: Announcement) -> None:
         self.announced |= {each.prefix: each for each in announcements}
@@ -143,9 +152,12 @@ class Frr(Bgpd):
 
     def _network(self, announcement: Announcement) -> tuple[str, str]:
         family = ADDRESS_FAMILY[announcement.family]
-        return f"address-family {family}", f"network {announcement.prefix} route-map {_map_name(announcement.prefix)}"
+        sets = f" route-map {_map_name(announcement.prefix)}" if _is_special(announcement) else ""
+        return f"address-family {family}", f"network {announcement.prefix}{sets}"
 
     def _route_map(self, announcement: Announcement) -> Iterator[str]:
+        if not _is_special(announcement):
+            return
         yield f"no route-map {_map_name(announcement.prefix)}"
         yield f"route-map {_map_name(announcement.prefix)} permit 10"
         if announcement.communities:
@@ -187,13 +199,16 @@ def _activation(neighbour: Neighbour, family: Family) -> Iterator[str]:
     if family not in neighbour.families:
         return
     yield "activate"
-    yield "soft-reconfiguration inbound"
     if neighbour.reflector_client:
         yield "route-reflector-client"
     if neighbour.next_hop_self:
         yield "next-hop-self"
     if neighbour.add_path:
         yield "addpath-tx-all-paths"
+
+
+def _is_special(announcement: Announcement) -> bool:
+    return announcement != Announcement(prefix=announcement.prefix)
 
 
 def _map_name(prefix: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.bgpd import Announcement, Bgpd, Neighbour, Seen, family_of
 
+from kube_router.lab import netns
 from kube_router.plugins.routing.bgp.model import Family
 
 NAME = {Family.IPV4: "ipv4", Family.IPV6: "ipv6"}
@@ -87,19 +88,36 @@ class Gobgp(Bgpd):
             self.run(["gobgp", "global", "rib", "del", prefix, "-a", NAME[gone.family]])
 
     def refresh(self, neighbour: str) -> None:
-        self.run(["gobgp", "neighbor", neighbour, "softresetin"])
+        raise AssertionError("GoBGP answers such requests, and makes none: it keeps all that it was told")
 
     def reset(self, neighbour: str) -> None:
         self.run(["gobgp", "neighbor", neighbour, "reset"])
 
     def install(self) -> None:
         """Put the best paths that it has learned into the kernel, and nothing else."""
-        for family, option in ((Family.IPV4, "-4"), (Family.IPV6, "-6")):
-            self.run(["ip", option, "route", "flush", "proto", "bgp"])
-            best = (each for each in self.routes() if each.best and each.peer and family_of(each.prefix) is family)
-            for each in best:
-                via = ["via", "inet6"] if ":" in each.next_hop and family is Family.IPV4 else ["via"]
-                self.run(["ip", option, "route", "replace", each.prefix, *via, each.next_hop, "proto", "bgp"])
+        ways: dict[tuple[str, Family], str] = {}
+        wanted = []
+        for each in self.routes():
+            if not each.best or not each.peer:
+                continue
+            family = family_of(each.prefix)
+            way = ways.get((each.next_hop, family)) or ways.setdefault(
+                (each.next_hop, family), self._way(each.next_hop, family)
+            )
+            wanted.append(f"route replace {each.prefix} {way} proto bgp")
+        there = {
+            words.split()[0]
+            for option in ("-4", "-6")
+            for words in self.run(["ip", option, "route", "show", "proto", "bgp"]).splitlines()
+        }
+        gone = there - {line.split()[2] for line in wanted}
+        netns.ip_batch([*wanted, *(f"route del {each} proto bgp" for each in gone)], namespace=self.namespace)
+
+    def _way(self, next_hop: str, family: Family) -> str:
+        """Return in the words of ip(8) how a next hop is reached."""
+        found = self.run(["ip", "route", "get", next_hop]).split()
+        via = found[found.index("via") + 1] if "via" in found else next_hop
+        return f"via inet6 {via}" if ":" in via and family is Family.IPV4 else f"via {via}"
 
     def _ask(self, *words: str, none: Sequence[str] = ()) -> Any:
         try:
