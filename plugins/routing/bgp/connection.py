@@ -230,7 +230,8 @@ class Connection:
             self._counters.updates_received += 1
             self._owner.updated(self._parser.parse(body))
         elif kind is MessageType.ROUTE_REFRESH and established:
-            self._owner.asked(parse_route_refresh(body))
+            enhanced = self.negotiated is not None and self.negotiated.enhanced_refresh
+            self._owner.asked(parse_route_refresh(body, enhanced=enhanced))
         elif kind is MessageType.KEEPALIVE:
             if not established:
                 self.handle(words.KeepaliveReceived())

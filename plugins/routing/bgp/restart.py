@@ -20,6 +20,8 @@ STALE_S = 360.0  # how long stale paths wait for End-of-RIB once the session is 
 QUIET_S = 10.0  # how long after its session came up a peer without graceful restart is waited for
 
 RESTART, STALE, DEFERRAL, QUIET = "restart", "stale", "deferral", "quiet "  # names of timers
+REFRESH = "refresh"
+BEGIN, END = 1, 2  # subtypes of ROUTE-REFRESH (RFC 7313)
 
 EVERY = frozenset(Family)
 NONE: frozenset[Family] = frozenset()
@@ -80,6 +82,7 @@ class Helper:
         self._theirs: GracefulRestart | None = None
         self._families = NONE  # negotiated in the last session
         self._stale = NONE  # families that may hold stale paths
+        self._refreshed = NONE  # families of which the peer is saying all it knows anew
 
     @property
     def stale(self) -> frozenset[Family]:
@@ -116,7 +119,9 @@ class Helper:
         if kept:
             assert self._theirs is not None
             actions += [Action(Do.MARK_STALE, kept), _start(RESTART, self._theirs.time_s)]
-        self._up, self._stale = False, kept
+        if self._refreshed:
+            actions.append(_stop(REFRESH))
+        self._up, self._stale, self._refreshed = False, kept, NONE
         return actions
 
     def end_of_rib(self, family: Family) -> list[Action]:
@@ -127,8 +132,25 @@ class Helper:
         sweep = Action(Do.SWEEP, frozenset({family}))
         return [sweep] if self._stale else [sweep, _stop(STALE)]
 
+    def refreshed(self, family: Family, subtype: int) -> list[Action]:
+        """The peer begins or ends to say anew all it knows of a family: what it leaves out is gone (RFC 7313).
+
+        A beginning before End-of-RIB means nothing (section 4): what is stale then is of an earlier session.
+        """
+        if subtype == BEGIN and family in self._families and family not in self._stale:
+            self._refreshed |= {family}
+            return [Action(Do.MARK_STALE, frozenset({family})), _start(REFRESH, STALE_S)]
+        if subtype == END and family in self._refreshed:
+            self._refreshed -= {family}
+            sweep = Action(Do.SWEEP, frozenset({family}))
+            return [sweep] if self._refreshed else [sweep, _stop(REFRESH)]
+        return []
+
     def expired(self, timer: str) -> list[Action]:
         """A timer has run out; one that was stopped meanwhile changes nothing."""
+        if timer == REFRESH:
+            gone, self._refreshed = self._refreshed, NONE
+            return [Action(Do.SWEEP, gone)] if gone else []
         if not self._stale or timer != (STALE if self._up else RESTART):
             return []
         gone, self._stale = self._stale, NONE

@@ -188,9 +188,13 @@ def route_refresh(family: Family, subtype: int = 0) -> bytes:
     return _message(MessageType.ROUTE_REFRESH, bytes((0, family, subtype, 1)))
 
 
-def parse_route_refresh(body: bytes) -> RouteRefresh:
-    """Return what a ROUTE-REFRESH says; what follows a request is of ORF, which is not agreed on. Fault 7/1."""
-    if len(body) < 4 or (body[2] in (1, 2) and len(body) != 4):
+def parse_route_refresh(body: bytes, *, enhanced: bool = True) -> RouteRefresh:
+    """Return what a ROUTE-REFRESH says; what follows a request is of ORF, which is not agreed on. Fault 7/1.
+
+    Unless both are ``enhanced`` the subtype is a reserved octet that means nothing: all are requests (RFC 2918).
+    """
+    marks = enhanced and body[2:3] in (b"\x01", b"\x02")
+    if len(body) < 4 or (marks and len(body) != 4):
         whole = _message(MessageType.ROUTE_REFRESH, body)
         raise Fault(7, 1, f"a ROUTE-REFRESH of {len(whole)} octets, not 23", whole)
-    return RouteRefresh(int.from_bytes(body[:2]), body[3], body[2])
+    return RouteRefresh(int.from_bytes(body[:2]), body[3], body[2] if enhanced else 0)

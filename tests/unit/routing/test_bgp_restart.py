@@ -179,6 +179,52 @@ def test_a_peer_that_is_deconfigured_while_away_is_not_waited_for() -> None:
     assert helper.expired("restart") == []
 
 
+# -- Route refresh (RFC 7313) ------------------------------------------------------------------------------------------
+
+BEGIN, END = 1, 2
+
+
+def test_what_a_peer_leaves_out_when_it_says_all_anew_is_gone() -> None:
+    helper = up(None)
+    assert helper.refreshed(Family.IPV4, BEGIN) == [Action(Do.MARK_STALE, IPV4), start("refresh", 360)]
+    assert helper.refreshed(Family.IPV6, BEGIN) == [Action(Do.MARK_STALE, IPV6), start("refresh", 360)]
+    assert helper.refreshed(Family.IPV4, END) == [Action(Do.SWEEP, IPV4)]
+    assert helper.refreshed(Family.IPV6, END) == [Action(Do.SWEEP, IPV6), stop("refresh")]
+
+
+def test_an_end_without_a_beginning_and_other_subtypes_mean_nothing() -> None:
+    helper = up(None)
+    assert helper.refreshed(Family.IPV4, END) == []
+    assert helper.refreshed(Family.IPV4, 3) == []
+    assert Helper().refreshed(Family.IPV4, BEGIN) == []
+
+
+def test_a_beginning_that_has_no_end_is_over_after_a_while() -> None:
+    helper = up(None)
+    helper.refreshed(Family.IPV4, BEGIN)
+    assert helper.expired("refresh") == [Action(Do.SWEEP, IPV4)]
+    assert helper.expired("refresh") == []
+    assert helper.refreshed(Family.IPV4, END) == []
+
+
+def test_a_beginning_before_end_of_rib_means_nothing() -> None:
+    helper = Helper()
+    helper.established(capable(), BOTH)
+    helper.lost(graceful=True)
+    helper.established(capable(), BOTH)
+    assert helper.refreshed(Family.IPV4, BEGIN) == []
+    helper.end_of_rib(Family.IPV4)
+    assert helper.refreshed(Family.IPV4, BEGIN) != []
+
+
+def test_a_refresh_does_not_outlive_its_session() -> None:
+    helper = up(None)
+    helper.refreshed(Family.IPV4, BEGIN)
+    assert stop("refresh") in helper.lost(graceful=False)
+    helper.established(None, BOTH)
+    assert helper.refreshed(Family.IPV4, END) == []
+
+
 # -- Restarting speaker ------------------------------------------------------------------------------------------------
 
 

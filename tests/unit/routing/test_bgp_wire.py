@@ -274,3 +274,8 @@ def test_a_route_refresh_of_a_wrong_length(body: str) -> None:
     with pytest.raises(Fault) as raised:
         parse_route_refresh(octets)
     assert (raised.value.code, raised.value.subcode, raised.value.data) == (7, 1, message(5, octets))
+
+
+@pytest.mark.parametrize("body", ["0001 01 01", "0001 02 01 00", "0001 63 01"])
+def test_without_enhanced_refresh_every_route_refresh_is_a_request(body: str) -> None:
+    assert parse_route_refresh(bytes.fromhex(body), enhanced=False) == RouteRefresh(1, 1, 0)
