@@ -12,7 +12,8 @@ from kube_router.events.normalize import BUILTIN
 from kube_router.events.resource import Catalogue
 from kube_router.plugins.routing.bgp.model import PeerConfig, SpeakerConfig
 from kube_router.plugins.routing.config import Configured, Secret, speaker_config
-from kube_router.plugins.routing.options import OPTIONS, RoutingOptions, read
+from kube_router.plugins.routing.options import OPTIONS, read
+from kube_router.plugins.routing.settings import RoutingOptions
 
 RESOURCE = {Service: "services", EndpointSlice: "endpointslices", Node: "nodes"}
 GROUPS, _ = option_groups({"routing": OPTIONS})

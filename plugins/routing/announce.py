@@ -15,7 +15,7 @@ from kube_router.events.model import EndpointSlice, Node, Service
 from kube_router.plugins.routing.annotations import next_hops, pod_cidrs
 from kube_router.plugins.routing.bgp.model import Kind, Prefix
 from kube_router.plugins.routing.claims import NO_FACTS, Claim, Facts, judge, range_claims
-from kube_router.plugins.routing.options import RoutingOptions
+from kube_router.plugins.routing.settings import RoutingOptions
 
 RANGES = ""  # the owner of the ranges of cluster IPs: no Service has this key
 

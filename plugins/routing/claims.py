@@ -17,7 +17,7 @@ from kube_router.events.model import EndpointSlice, Service
 from kube_router.plugins.routing import values
 from kube_router.plugins.routing.annotations import OURS, where
 from kube_router.plugins.routing.bgp.model import Family, Prefix
-from kube_router.plugins.routing.options import Network, RoutingOptions
+from kube_router.plugins.routing.settings import Network, RoutingOptions
 
 Address = IPv4Address | IPv6Address
 

@@ -17,8 +17,8 @@ from kube_router.plugins.routing.announce import AnnounceTable
 from kube_router.plugins.routing.bgp.model import Family, Kind, Prefix, SpeakerConfig
 from kube_router.plugins.routing.claims import FAMILY_NAMES
 from kube_router.plugins.routing.external import annotated_peers
-from kube_router.plugins.routing.options import RoutingOptions
 from kube_router.plugins.routing.peers import Export, Party, external, mesh, party
+from kube_router.plugins.routing.settings import RoutingOptions
 
 Secret = Callable[[str], str | None]
 

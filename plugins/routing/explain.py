@@ -12,7 +12,7 @@ from kube_router.events.model import Node, Object, Service
 from kube_router.plugins.routing import facts
 from kube_router.plugins.routing.announce import AnnounceTable
 from kube_router.plugins.routing.model import MAIN
-from kube_router.plugins.routing.options import RoutingOptions
+from kube_router.plugins.routing.settings import RoutingOptions
 from kube_router.plugins.routing.wanted import Cluster
 
 

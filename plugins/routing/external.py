@@ -17,7 +17,7 @@ from kube_router.plugins.routing import values
 from kube_router.plugins.routing.annotations import OURS, where
 from kube_router.plugins.routing.bgp.model import BGP_PORT, BfdConfig
 from kube_router.plugins.routing.flags import BFD_INTERVAL_MAX_MS
-from kube_router.plugins.routing.options import ExternalPeer
+from kube_router.plugins.routing.settings import ExternalPeer
 
 PEER_IPS, PEER_ASNS = OURS + "peer.ips", OURS + "peer.asns"
 PEER_PORTS, PEER_LOCAL_IPS = OURS + "peer.ports", OURS + "peer.localips"

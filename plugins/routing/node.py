@@ -12,8 +12,8 @@ from kube_router.plugins.routing import cnifile, forward, hostsettings
 from kube_router.plugins.routing.egress import Egress
 from kube_router.plugins.routing.kernel import Applied, Kernel
 from kube_router.plugins.routing.model import Actual, AddDevice, RouteId
-from kube_router.plugins.routing.options import RoutingOptions
 from kube_router.plugins.routing.plan import carry_out, plan, plan_routes
+from kube_router.plugins.routing.settings import RoutingOptions
 from kube_router.plugins.routing.wanted import Cluster
 
 logger = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from kube_router.plugins.routing import annotations, values
 from kube_router.plugins.routing.annotations import Reflection
 from kube_router.plugins.routing.bgp.model import Family, PeerConfig
 from kube_router.plugins.routing.claims import FAMILY_NAMES
-from kube_router.plugins.routing.options import ExternalPeer, RoutingOptions
+from kube_router.plugins.routing.settings import ExternalPeer, RoutingOptions
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ from kube_router.plugins.routing.learned import digest, route_of
 from kube_router.plugins.routing.metrics import Metrics
 from kube_router.plugins.routing.model import MAIN, RouteId, Rule
 from kube_router.plugins.routing.node import NodeKernel, Work
+from kube_router.plugins.routing.settings import RoutingOptions, with_passwords
 from kube_router.plugins.routing.tablewatch import TableWatch
 from kube_router.plugins.routing.wanted import Cluster
 from kube_router.plugins.routing.watch import Watch
@@ -76,7 +77,7 @@ class Routing:
         self._cni_cidrs: tuple[str, ...] = ()
         self._cluster, self._announced = self._empty()
         self._configured = Configured(config=None)
-        self._metrics = Metrics(context.metrics)
+        self._metrics = Metrics(context.metrics, lambda: show.figures(self._speaker))
         self._kernel = NodeKernel(self._options, self._cni, fenced=context.fenced)
         self._watch = Watch(wanted=self._is_wanted, uses=self._is_used)
         self._speaker = Speaker(Hooks(routes=self._routes, session=self._session, settled=self._settled))
@@ -102,7 +103,8 @@ class Routing:
             await self._look(view)
         await self._announce(view, dirty)
         work = await self._take(view, dirty)
-        done = await self._context.run(self._kernel.bring, work)
+        with self._metrics.kernel_time.time():
+            done = await self._context.run(self._kernel.bring, work)
         self._account(done.changes)
         speaks = self._configured.config is not None  # else its routes are all there is
         if speaks and not done.failed and self._takeover.is_due(in_sync=view.in_sync, everything=dirty.everything):
@@ -201,28 +203,32 @@ class Routing:
             await checkpoint()
         if not touched:
             return
-        self._configured = speaker_config(
-            view,
-            self._options,
-            self._context.node,
-            self._context.secret,
-            announced=self._announced,
-            cni_cidrs=self._cni_cidrs,
-        )
-        if self._configured.config is not None:
-            self._speaker.configure(self._configured.config)
+        with self._metrics.peers_sync_time.time():
+            self._configured = speaker_config(
+                view,
+                self._options,
+                self._context.node,
+                self._context.secret,
+                announced=self._announced,
+                cni_cidrs=self._cni_cidrs,
+            )
+            if self._configured.config is not None:
+                self._metrics.count_announced(self._speaker.config, self._configured.config)
+                self._speaker.configure(self._configured.config)
 
     async def _take(self, view: ClusterView, dirty: Dirty) -> Work:
         """Take in routes and nodes; return what the kernel then needs."""
-        if anew := dirty.everything or any(ref.resource in ("nodes", "hosts") for ref in dirty.refs):
-            self._cluster.begin(view)
+        structural = dirty.everything or any(ref.resource in ("nodes", "hosts") for ref in dirty.refs)
+        if structural:  # made beside the old one, which stands until it is whole
+            cluster, _ = self._empty()
+            cluster.begin(view)
             names = [route.name for route in view.each(facts.Route)]
         else:
-            names = [ref.key for ref in dirty.refs if ref.resource == "routes"]
-        structural = anew
+            cluster, names = self._cluster, [ref.key for ref in dirty.refs if ref.resource == "routes"]
         for start in range(0, len(names), AT_ONCE):
-            structural = self._cluster.take(view, names[start : start + AT_ONCE]) or structural
+            structural = cluster.take(view, names[start : start + AT_ONCE]) or structural
             await checkpoint()
+        self._cluster = cluster
         return Work(
             cluster=self._cluster,
             routes=None if structural else frozenset(RouteId(name, MAIN) for name in names),
@@ -271,17 +277,17 @@ class Routing:
 
     # -- in the worker thread ------------------------------------------------------------------------------------------
 
-    def _read_node(self) -> tuple[tuple[options.RoutingOptions, tuple[str, ...]], facts.Host]:
+    def _read_node(self) -> tuple[tuple[RoutingOptions, tuple[str, ...]], facts.Host]:
         return (self._read_passwords(), cnifile.read_pod_cidrs(self._cni)), self._kernel.look(
             lambda: read_host(self._context.node)
         )
 
-    def _read_passwords(self) -> options.RoutingOptions:
+    def _read_passwords(self) -> RoutingOptions:
         name = self._read.peer_router_passwords_file
         if not name:
             return self._read
         try:
-            return options.with_passwords(self._read, Path(name).read_text())
+            return with_passwords(self._read, Path(name).read_text())
         except (OSError, UnicodeDecodeError) as error:
             words = error.strerror or str(error) if isinstance(error, OSError) else "is no UTF-8 text"
-            return options.with_passwords(self._read, None, words)
+            return with_passwords(self._read, None, words)

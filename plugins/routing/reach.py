@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from kube_router.plugins.routing.facts import Host, Link
 from kube_router.plugins.routing.model import Hop, tunnel_hop, vxlan_hop
-from kube_router.plugins.routing.options import RoutingOptions
+from kube_router.plugins.routing.settings import RoutingOptions
 
 Address = IPv4Address | IPv6Address
 

@@ -10,6 +10,7 @@ from kube_router.plugins.routing.bgp.model import Attributes, NextHop, Path, Pre
 from kube_router.plugins.routing.bgp.speaker import Speaker
 from kube_router.plugins.routing.config import Configured
 from kube_router.plugins.routing.learned import as_path, communities
+from kube_router.plugins.routing.metrics import PeerFigures
 
 Row = dict[str, object]
 ROWS_MAX = 10_000  # of one answer: a client that wants more asks for a prefix
@@ -55,6 +56,24 @@ def status(speaker: Speaker, configured: Configured) -> dict[str, object]:
     return dict(words)
 
 
+def figures(speaker: Speaker) -> list[PeerFigures]:
+    """Return what is exported of each neighbour; also for a thread beside the loop."""
+    return [
+        PeerFigures(
+            address,
+            neighbour.config.asn,
+            mesh=neighbour.config.mesh,
+            state=neighbour.peer.state.name.lower(),
+            flaps=neighbour.peer.flaps,
+            received=speaker.rib.count(address),
+            stale=speaker.rib.stale(address),
+            sent=neighbour.told,
+            faults=neighbour.faults,
+        )
+        for address, neighbour in sorted(dict(speaker.neighbours).items())
+    ]
+
+
 def neighbours(speaker: Speaker) -> list[Row]:
     """Return a row for each neighbour, by address."""
     awaited, bfd, rows = speaker.awaited, speaker.bfd_status(), []
@@ -64,7 +83,7 @@ def neighbours(speaker: Speaker) -> list[Row]:
         row |= {
             "received": speaker.rib.count(address),
             "stale": speaker.rib.stale(address),
-            "sent": len(neighbour.group.announced(address)) if neighbour.group is not None else 0,
+            "sent": neighbour.told,
             "faulty_updates": neighbour.faults,
             "last_fault": neighbour.last_fault,
             "awaited": sorted(family.name for family in awaited.get(address, ())),

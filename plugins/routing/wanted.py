@@ -36,8 +36,8 @@ from kube_router.plugins.routing.model import (
     vxlan_hop,
     vxlan_name,
 )
-from kube_router.plugins.routing.options import RoutingOptions
 from kube_router.plugins.routing.reach import Reach, Reached, link_of
+from kube_router.plugins.routing.settings import RoutingOptions
 
 # What an encapsulation adds to a packet, in octets: outer IP header, and UDP and GUE or VXLAN headers.
 OVERHEAD = {

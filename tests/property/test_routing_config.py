@@ -18,7 +18,8 @@ from kube_router.events.resource import Catalogue
 from kube_router.plugins.routing import values
 from kube_router.plugins.routing.announce import AnnounceTable
 from kube_router.plugins.routing.config import speaker_config
-from kube_router.plugins.routing.options import OPTIONS, with_passwords
+from kube_router.plugins.routing.options import OPTIONS
+from kube_router.plugins.routing.settings import with_passwords
 
 NODES = ("node-1", "node-2", "node-3", "node-4")
 ADDRESSES = ("192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4", "fd00::1", "fd00::2", "fd00::3", "fd00::4")

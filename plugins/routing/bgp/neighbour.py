@@ -51,6 +51,12 @@ class Neighbour:
         self._backlog: list[bytes] = []
         self._backlog_bytes = 0
 
+    @property
+    def told(self) -> int:
+        """How many prefixes it is told."""
+        group = self.group
+        return len(group.announced(self.config.address)) if group is not None else 0
+
     def send(self, messages: Sequence[bytes]) -> None:
         """Send in order; what the socket does not take now waits here."""
         if not messages:

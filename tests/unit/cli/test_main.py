@@ -45,7 +45,7 @@ def test_kube_router_s_help_has_all_flags_by_group() -> None:
     assert "\nagent:\n" in done.stdout
     assert "--run-proxy\n          run the plugin proxy; also --run-service-proxy (default true)" in done.stdout
     assert "\nrouting:\n" in done.stdout
-    assert "--hairpin-mode, " in done.stdout
+    assert "--gobgp-admin-port, " in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from kube_router.events.model import Node, NodeAddress
 from kube_router.plugins.routing.announce import AnnounceTable
 from kube_router.plugins.routing.bgp.model import Family, Kind, PeerConfig, SpeakerConfig, prefix_of
 from kube_router.plugins.routing.config import Configured, speaker_config
-from kube_router.plugins.routing.options import with_passwords
+from kube_router.plugins.routing.settings import with_passwords
 
 ME = node("node-1", "192.0.2.1", "2001:db8::1", pods=("10.244.1.0/24", "fd00:1::/64"))
 FLAGS = ("--peer-router-ips=198.51.100.1", "--peer-router-asns=65001")

@@ -10,7 +10,8 @@ from kube_router.core.kube_router_flags import UNSERVED
 from kube_router.core.options import resolve
 from kube_router.events.errors import ConfigError
 from kube_router.plugins.routing.bgp.model import BfdConfig
-from kube_router.plugins.routing.options import OPTIONS, ExternalPeer, RoutingOptions, with_passwords
+from kube_router.plugins.routing.options import OPTIONS
+from kube_router.plugins.routing.settings import ExternalPeer, RoutingOptions, with_passwords
 
 PEERS = ("--peer-router-ips=192.0.2.1,2001:db8::1", "--peer-router-asns=65001,0xFDEA")
 SECRET = base64.b64encode(b"zebra").decode()
