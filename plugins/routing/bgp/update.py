@@ -211,7 +211,7 @@ class _Message:
     def _withdraw(self, family: Family, prefixes: list[Prefix], path_ids: list[int] | None) -> None:
         if family not in self._families:
             self._pass_over(f"AFI {family} SAFI {UNICAST}")
-        elif prefixes:
+        else:
             self._withdrawn.append(Withdrawn(prefixes, path_ids))
 
     def _pass_over(self, family: str) -> None:

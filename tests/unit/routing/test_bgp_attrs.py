@@ -276,6 +276,18 @@ def test_a_malformed_wide_attribute_harms_only_itself(octets: str, words: str) -
 
 
 @pytest.mark.parametrize(
+    ("octets", "words"),
+    [
+        pytest.param("c0 11 06 02 01 00000000", "AS4_PATH: AS number 0"),
+        pytest.param("c0 12 08 00000000 0a000001", "AS4_AGGREGATOR is of AS number 0"),
+    ],
+)
+def test_the_as_number_of_nobody_is_treated_as_withdraw_there_too(octets: str, words: str) -> None:
+    block = parse(f"40 02 04 02 01 0001 {octets}", four_octet_as=False)
+    assert [wrong.words for wrong in block.wrong] == [words]
+
+
+@pytest.mark.parametrize(
     ("aggregator", "asn", "path"),
     [
         pytest.param("5ba0", 4200000001, sequence(1, 4200000000), id="passed on by a narrow speaker"),
