@@ -29,6 +29,7 @@ class GroupKey(NamedTuple):
     """What neighbours must have in common to be told the same in the same bytes."""
 
     internal: bool
+    mesh: bool
     reflector_client: bool
     next_hop_self: bool
     prepend: tuple[int, int]
@@ -44,6 +45,7 @@ def key(peer: PeerConfig, negotiated: Negotiated) -> GroupKey:
     """Return the group of a neighbour."""
     return GroupKey(
         internal=peer.internal,
+        mesh=peer.mesh,
         reflector_client=peer.reflector_client,
         next_hop_self=peer.next_hop_self,
         prepend=(peer.prepend_asn, peer.prepend_count),

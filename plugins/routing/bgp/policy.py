@@ -5,8 +5,8 @@ own cluster id, own address as next hop: RFC 4271 section 9.1.2, RFC 4456 sectio
 external neighbour that sends it, no default route, no prefix that never leaves a link or a host, none that the operator
 refuses. A prefix that this node originates is no matter of import: its own path wins in the table (rib.py).
 
-Told is what this node originates: pods' prefixes to internal neighbours, to external ones if so wished; services' to
-external ones alone. What it learned is passed on by a route reflector alone, between internal neighbours of which one
+Told is what this node originates: pods' prefixes to the other nodes, to neighbours outside the mesh if so wished;
+services' to those alone. What it learned is passed on by a route reflector alone, between internal neighbours of which one
 is its client (RFC 4456 section 6): whatever came from an external neighbour is told to nobody.
 """
 
@@ -150,11 +150,13 @@ def export(config: SpeakerConfig, peer: PeerConfig, path: Path, source: PeerInfo
         return None
     if path.peer:
         return None if source is None else _reflected(config, peer, path, source)
-    if path.kind is Kind.SERVICE and peer.internal:
+    # A neighbour outside the mesh may be of our own AS: it is told what external ones are told.
+    if path.kind is Kind.SERVICE and peer.mesh:
         return None
-    if path.kind is Kind.POD and not peer.internal and not config.advertise_pods_externally:
+    if path.kind is Kind.POD and not peer.mesh and not config.advertise_pods_externally:
         return None
-    attributes = _internal(path.attributes) if peer.internal else _external(config, peer, path.attributes)
+    attributes = path.attributes if peer.mesh else _with_communities(peer, path.attributes)
+    attributes = _internal(attributes) if peer.internal else _external(config, peer, attributes)
     return Exported(attributes, _ourselves(config, path.next_hop) if peer.next_hop_self else path.next_hop)
 
 
@@ -200,10 +202,18 @@ def _external(config: SpeakerConfig, peer: PeerConfig, attributes: Attributes) -
         attributes,
         as_path=as_path,
         local_pref=None,
-        communities=_united(attributes.communities, peer.communities),
-        large_communities=_united(attributes.large_communities, peer.large_communities),
         originator_id=None,
         cluster_list=(),
+    )
+
+
+def _with_communities(peer: PeerConfig, attributes: Attributes) -> Attributes:
+    if not peer.communities and not peer.large_communities:
+        return attributes
+    return replace(
+        attributes,
+        communities=_united(attributes.communities, peer.communities),
+        large_communities=_united(attributes.large_communities, peer.large_communities),
     )
 
 

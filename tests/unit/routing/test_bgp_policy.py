@@ -215,9 +215,18 @@ def test_an_external_neighbour_gets_communities_and_the_prepended_as_before_ours
     )
 
 
-def test_an_internal_neighbour_gets_neither_communities_nor_prepended_ases() -> None:
+def test_another_node_gets_neither_communities_nor_prepended_ases() -> None:
     peer = replace(NODE, prepend_asn=65100, prepend_count=2, communities=(5,))
     assert export(CONFIG, peer, own(Kind.POD), None) == Exported(Attributes(local_pref=100), NextHop(HERE))
+
+
+def test_a_neighbour_of_our_as_outside_the_mesh_is_told_what_external_ones_are() -> None:
+    peer = replace(NODE, mesh=False, prepend_asn=65100, prepend_count=2, communities=(5,))
+    for kind in Kind:
+        assert export(CONFIG, peer, own(kind), None) == Exported(
+            Attributes(local_pref=100, communities=(5,)), NextHop(HERE)
+        )
+    assert export(replace(CONFIG, advertise_pods_externally=False), peer, own(Kind.POD), None) is None
 
 
 def test_next_hop_self_is_this_nodes_address_of_the_next_hops_family() -> None:
