@@ -11,10 +11,10 @@ So before a planned restart ``stop()`` says AdminDown: then BFD down does not un
 
 BFD and graceful restart (RFC 5882 section 4.3). This BFD lives and dies with the BGP speaker, hence its C bit is 0 and
 section 4.3.2 holds whatever the peer's bit is:
-- BFD fails while the BGP session is up: the path failed, for a peer that restarts would have closed its TCP connection,
-  which arrives before the detection time is over. The session ends, and the peer's routes go at once, gracefully
-  restarting or not (section 4.3.2.2): where a NOTIFICATION would let them stay (RFC 8538), it is a Hard Reset around
-  "BFD Down" (RFC 9384 section 4).
+- BFD fails while the BGP session is up, and still is a moment later: the path failed, for a peer that restarts would
+  have closed its TCP connection long before the detection time was over. The session ends, and the peer's routes go at
+  once, gracefully restarting or not (section 4.3.2.2): where a NOTIFICATION would let them stay (RFC 8538), it is a
+  Hard Reset around "BFD Down" (RFC 9384 section 4).
 - BFD fails while the BGP session is down already: the peer restarts, and its BFD with it. Nothing follows; the stale
   routes stay for as long as graceful restart has it.
 - We restart on purpose: AdminDown, from which nothing follows at the peer (at BIRD only if told ``bfd graceful``).
