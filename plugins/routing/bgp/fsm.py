@@ -11,9 +11,10 @@ Where we do not do what the RFC's text says:
   was superfluous or came too early is no error but a connect that failed: two that refuse each other would never meet.
 - Without a hold time the first KEEPALIVE still has to come within four minutes.
 - Errors in a header or an OPEN are told by their own code in every state, not as an error of the machine.
-- Damping (section 8.1.1): each error doubles the pause up to two minutes, a stable minute forgets them all. An
-  established session that fails is paused for all of it. Where no route was lost by it (not established, or graceful
-  restart keeps them) the neighbour is refused for ten seconds at most: it may be repaired by now.
+- Damping (section 8.1.1): each error doubles the pause up to two minutes, a stable minute forgets them all. What the
+  neighbour's operator did is no error. An established session that fails is paused for all of it. Where no route was
+  lost by it (not established, or graceful restart keeps them) the neighbour is refused for ten seconds at most: it may
+  be repaired by now.
 """
 
 from dataclasses import dataclass, replace
@@ -59,6 +60,7 @@ KEEPALIVES_PER_HOLD = 3
 DOUBLINGS_MAX = 20  # beyond every maximum: the exponent needs not grow
 HOLD_EXPIRED, FSM_ERROR, CEASE = 4, 5, 6
 NO_ANSWER = "no answer to SYN within 5 s: is the peer up, and do both have the same password?"
+DELIBERATE = frozenset({2, 3, 4, 6})  # Ceases that an operator's act causes: shutdown, removal, reset, other change
 COLLISION = 7  # subcode of Cease (RFC 4486); 5 is: connection rejected
 
 
@@ -247,7 +249,8 @@ def _fail(fsm: Fsm, event: Event, jitter: float) -> Step:
         case Failed():
             return _end(fsm, words, jitter, loss=Loss.CONNECTION)
         case NotificationReceived():
-            return _end(fsm, words, jitter, loss=_loss_by(event.code, event.subcode))
+            counts = event.code != CEASE or event.subcode not in DELIBERATE
+            return _end(fsm, words, jitter, loss=_loss_by(event.code, event.subcode), counts=counts)
         case CollisionLost(silent=True):
             return _end(fsm, words, jitter, loss=Loss.CONNECTION)
         case CollisionLost():
@@ -276,7 +279,7 @@ def _end(
     established = fsm.state is State.ESTABLISHED
     graceful = established and loss in fsm.survives
     errors = fsm.errors + counts
-    pause = pause_s(fsm.errors if graceful else errors) * jitter if counts else 0.0
+    pause = (pause_s(fsm.errors if graceful else errors) if counts else PAUSE_MIN_S) * jitter
     refused = pause if established and not graceful else min(pause, REFUSED_MAX_S)
     idle = replace(
         fsm,

@@ -80,6 +80,7 @@ class Listener:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             sockopt.set_common(sock)
             sockopt.set_ttl(sock, sockopt.TTL_MAX)
+            sockopt.save_syn(sock)
             _set_keys(sock, self._keys)
             sock.bind(sockopt.endpoint(address, self._port))
             sock.listen(BACKLOG)

@@ -130,9 +130,18 @@ class Peer:
             self._primary.handle(Faulted(code, subcode, words))
 
     def accepted(self, sock: socket.socket) -> None:
-        """Take a connection that it opened (the listener calls this)."""
+        """Take a connection that it opened (the listener calls this).
+
+        TTL security holds from here on; what came before is judged by the SYN, which came the same way.
+        """
         config = self.config
         try:
+            ttl = sockopt.syn_ttl(sock) if config.ttl_security else None
+            if ttl is not None and ttl < sockopt.minimum_ttl(config.ttl):
+                self.counters.refused += 1
+                logger.warning("bgp_accept peer=%s ttl=%d why='from further away' now='closed'", config.address, ttl)
+                sock.close()
+                return
             sockopt.set_common(sock)
             sockopt.set_hops(sock, internal=config.internal, ttl=config.ttl, ttl_security=config.ttl_security)
         except OSError as error:

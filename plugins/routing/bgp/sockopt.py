@@ -14,6 +14,8 @@ from kube_router.events.errors import KernelError
 
 TCP_MD5SIG = 14
 TCP_USER_TIMEOUT = 18
+TCP_SAVE_SYN, TCP_SAVED_SYN = 27, 28
+HEADERS_MAX = 512  # octets of a SYN with all its options; the kernel does not give less than all
 IP_MINTTL = 21
 IPV6_MINHOPCOUNT = 73
 DSCP_CS6 = 48 << 2  # network control (RFC 4594)
@@ -92,11 +94,31 @@ def set_common(sock: socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, DSCP_CS6)
 
 
+def save_syn(sock: socket.socket) -> None:
+    """Have a listening socket keep the SYN of each connection for ``syn_ttl``."""
+    sock.setsockopt(socket.IPPROTO_TCP, TCP_SAVE_SYN, 1)
+
+
+def syn_ttl(sock: socket.socket) -> int | None:
+    """Return the TTL with which an accepted connection's SYN came, None where the kernel has not kept it (SYN cookie).
+
+    It is kept once: a second call finds none.
+    """
+    header = sock.getsockopt(socket.IPPROTO_TCP, TCP_SAVED_SYN, HEADERS_MAX)
+    if len(header) < 20:
+        return None
+    return header[7] if header[0] >> 4 == 6 else header[8]
+
+
+def minimum_ttl(ttl: int) -> int:
+    """Return the least TTL of what comes from a neighbour with TTL security that is ``ttl`` hops away, 0 for one."""
+    return TTL_MAX - (ttl if 1 <= ttl < TTL_MAX else 1) + 1
+
+
 def set_hops(sock: socket.socket, *, internal: bool, ttl: int, ttl_security: bool) -> None:
     """Set how far the neighbour may be away; with ``ttl_security`` ``ttl`` is the number of hops, 0 for one."""
     if ttl_security:
-        hops = ttl if 1 <= ttl < TTL_MAX else 1
         set_ttl(sock, TTL_MAX)
-        set_minimum_ttl(sock, TTL_MAX - hops + 1)
+        set_minimum_ttl(sock, minimum_ttl(ttl))
     elif ttl or not internal:
         set_ttl(sock, ttl or 1)

@@ -217,6 +217,12 @@ def test_each_flap_doubles_the_time_for_which_everything_is_refused_up_to_two_mi
     assert pauses == [1, 2, 4, 8, 16, 32, 64, 120, 120]
 
 
+def test_what_the_neighbours_operator_does_is_a_short_pause_and_no_error() -> None:
+    for subcode, errors in ((2, 3), (3, 3), (4, 3), (6, 3), (1, 4), (8, 4)):
+        after, pause = lose(machine(State.ESTABLISHED, errors=3), NotificationReceived(6, subcode, "cease"))
+        assert (after.errors, pause) == (errors, 1 if errors == 3 else 8)
+
+
 def test_a_stable_minute_forgets_all_flaps() -> None:
     calm, _ = step(machine(State.ESTABLISHED, errors=7), Expired(Timer.STABLE))
     assert lose(calm, Failed("it broke"))[1] == 1
