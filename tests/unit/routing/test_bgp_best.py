@@ -177,6 +177,18 @@ def test_meds_of_different_neighbours_do_not_compare() -> None:
     assert ranked(low, high).multipath == (high, low)
 
 
+def test_a_path_that_begins_with_a_set_has_no_neighbour_to_share_meds_with() -> None:
+    union = path("192.0.2.2", as_path=(Segment(SegmentType.AS_SET, (65001, 7)), *sequence(65001)), med=9)
+    plain = path("192.0.2.1", as_path=sequence(65001, 7), med=1)
+    assert ranked(union, plain).multipath == (plain, union)
+
+
+def test_the_neighbour_is_behind_confederation_segments() -> None:
+    within = path("192.0.2.2", as_path=(Segment(SegmentType.AS_CONFED_SEQUENCE, (1, 2)), *sequence(65001, 7)), med=9)
+    plain = path("192.0.2.1", as_path=sequence(65001, 7), med=1)
+    assert ranked(within, plain).multipath == (plain,)
+
+
 def test_med_is_deterministic_where_comparing_by_pairs_goes_round_in_circles() -> None:
     # a beats b by MED, b beats c by being external, c beats a by router id: only looking at all of them at once settles
     # it. b is out by MED, whatever it would do to c; then the session decides, and nothing is left of the circle.
