@@ -32,6 +32,7 @@ from kube_router.plugins.routing.bgp.wire import RouteRefresh
 logger = logging.getLogger(__name__)
 
 FLUSH_S = 0.01  # changes within it are told together
+BFD_SETTLE_S = 0.1  # a peer's BFD daemon may tell of the end of its BGP daemon before TCP does
 CEASE, ADMINISTRATIVE_SHUTDOWN, PEER_DECONFIGURED, CONFIGURATION_CHANGE, BFD_DOWN = 6, 2, 3, 6, 10
 
 
@@ -249,10 +250,13 @@ class Speaker:
 
     def refresh(self, peer: Peer, refresh: RouteRefresh) -> None:
         neighbour = self._neighbours.get(peer.config.address)
-        if neighbour is None or (refresh.safi, refresh.subtype) != (1, 0) or refresh.afi not in tuple(Family):
-            return  # of a family nobody has, or the marks around a refresh of its own (RFC 7313)
+        if neighbour is None or refresh.family is None:
+            return
+        if refresh.subtype:  # a mark around a refresh of its own (RFC 7313)
+            self._act(neighbour, neighbour.helper.refreshed(refresh.family, refresh.subtype))
+            return
         self.flush()
-        self._groups.refresh(neighbour, Family(refresh.afi))
+        self._groups.refresh(neighbour, refresh.family)
 
     def writable(self, peer: Peer) -> None:
         neighbour = self._neighbours.get(peer.config.address)
@@ -267,9 +271,13 @@ class Speaker:
 
     def _bfd_state(self, address: str, up: bool, words: str) -> None:
         """End the session with a neighbour to whom the path failed; bfd.py says why, and why not while it restarts."""
-        neighbour = self._neighbours.get(address)
-        if neighbour is not None and not up and neighbour.peer.established_at is not None:
-            neighbour.peer.reset(CEASE, BFD_DOWN, f"BFD: {words}", hard=True)
+        neighbour, loop = self._neighbours.get(address), self._loop
+        if not up and neighbour is not None and loop is not None and neighbour.peer.established_at is not None:
+            loop.call_later(BFD_SETTLE_S, self._path_failed, neighbour.peer, neighbour.peer.established_at, words)
+
+    def _path_failed(self, peer: Peer, session: float, words: str) -> None:
+        if peer.established_at == session:
+            peer.reset(CEASE, BFD_DOWN, f"BFD: {words}", hard=True)
 
     # -- what is told --------------------------------------------------------------------------------------------------
 
