@@ -126,4 +126,5 @@ def _checksum(packet: bytes) -> bytes:
     words = struct.unpack(f"!{len(packet) // 2}H", packet[: len(packet) & ~1])
     total = sum(words) + (packet[-1] << 8 if len(packet) % 2 else 0)
     total = (total & 0xFFFF) + (total >> 16)
-    return (~(total + (total >> 16)) & 0xFFFF).to_bytes(2, "big")
+    folded: int = ~(total + (total >> 16)) & 0xFFFF
+    return folded.to_bytes(2, "big")

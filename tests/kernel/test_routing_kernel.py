@@ -383,7 +383,7 @@ def test_removing_what_is_gone_is_a_success() -> None:
     assert do(RemoveDevice(VXLAN), RemoveNeighbour(neighbour), RemoveRoute(NET)) == {}
 
 
-KERNEL_HAS = {
+KERNEL_HAS: dict[str, Step] = {
     "ipip": AddDevice("tun-0123456789a", Tunnel("ipip", "10.0.0.1", "10.0.5.2")),
     "ip6tnl": AddDevice("tun-0123456789a", Tunnel("ip6tnl", "fd00:10::1", "fd00:15::2")),
     "fou": AddFouPort(FouPort(5555)),
