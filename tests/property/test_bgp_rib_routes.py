@@ -79,7 +79,9 @@ Step = Callable[[Rib, Held], None]
 def steps(draw: st.DrawFn) -> Step:
     """Draw something that happens to a table and to what it ought to hold."""
     kind = draw(
-        st.sampled_from(["announce"] * 5 + ["withdraw"] * 2 + ["stale", "sweep", "drop", "own", "who", "filter"])
+        st.sampled_from(
+            ["announce"] * 5 + ["withdraw"] * 2 + ["stale", "sweep", "drop", "own", "who", "filter", "judge"]
+        )
     )
     peer, where = draw(st.sampled_from(PEERS)), draw(places)
     if kind == "announce":
@@ -99,6 +101,9 @@ def steps(draw: st.DrawFn) -> Step:
     if kind == "filter":
         refused, ecmp_max = draw(st.frozensets(st.sampled_from(PREFIXES), max_size=2)), draw(st.integers(1, 3))
         return lambda rib, held: configure(rib, held, refused, ecmp_max)
+    if kind == "judge":
+        med = draw(st.sampled_from([None, 0, 5]))
+        return lambda rib, held: rejudge(rib, held, peer, med)
     affected = draw(families)
     return lambda rib, held: end(rib, held, kind, peer, affected)
 
@@ -132,6 +137,13 @@ def configure(rib: Rib, held: Held, refused: frozenset[Prefix], ecmp_max: int) -
     rib.set_filter(lambda prefix: "refused" if prefix in refused else "")
     rib.ecmp_max = ecmp_max
     held.refused, held.ecmp_max = refused, ecmp_max
+
+
+def rejudge(rib: Rib, held: Held, peer: str, med: int | None) -> None:
+    rib.rejudge(peer, lambda attributes, next_hop: "no" if attributes.med == med else "")
+    for place, path in held.paths.items():
+        if place[0] == peer:
+            held.paths[place] = path._replace(refused="no" if path.attributes.med == med else "")
 
 
 def end(rib: Rib, held: Held, kind: str, peer: str, affected: set[Family]) -> None:

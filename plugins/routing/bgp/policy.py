@@ -5,9 +5,9 @@ own cluster id, own address as next hop: RFC 4271 section 9.1.2, RFC 4456 sectio
 external neighbour that sends it, no default route, no prefix that never leaves a link or a host, none that the operator
 refuses. A prefix that this node originates is no matter of import: its own path wins in the table (rib.py).
 
-Told is what this node originates: pods' prefixes to the other nodes, to neighbours outside the mesh if so wished;
-services' to those alone. What it learned is passed on by a route reflector alone, between internal neighbours of which one
-is its client (RFC 4456 section 6): whatever came from an external neighbour is told to nobody.
+Told is what this node originates: pods' prefixes to the other nodes, and to neighbours outside the mesh if so wished;
+services' to the latter alone. What it learned is passed on by a route reflector alone, between internal neighbours of
+which one is its client (RFC 4456 section 6): whatever came from an external neighbour is told to nobody.
 """
 
 from dataclasses import replace

@@ -92,6 +92,15 @@ class Rib:
         """
         self._put(peer, prefixes, path_ids, Path(peer, attributes, next_hop, refused=refused))
 
+    def rejudge(self, peer: str, judge: Callable[[Attributes, NextHop], str]) -> None:
+        """Judge anew what a peer has announced: ``judge`` says why it is refused, "" where it is used."""
+
+        def judged(candidate: Candidate) -> Candidate:
+            path = candidate.path
+            return candidate._replace(path=path._replace(refused=judge(path.attributes, path.next_hop)))
+
+        self._change(peer, tuple(Family), judged)
+
     def withdraw(self, peer: str, prefixes: Sequence[Prefix], path_ids: Sequence[int] | None = None) -> None:
         """Forget paths of a peer; what it never announced is passed over. Without path ids: path id 0."""
         table, record = self._table, self._peers[peer]

@@ -238,6 +238,19 @@ def test_a_refused_path_is_kept_and_not_used() -> None:
     assert len(table) == 1
 
 
+def test_what_a_peer_announced_is_judged_anew() -> None:
+    table = rib()
+    table.announce("a", [PODS], None, BETTER, VIA_A)
+    table.announce("a", [MORE_PODS], None, PLAIN, VIA_A, refused="loop")
+    table.announce("b", [PODS], None, BETTER, VIA_B)
+    table.take_changes()
+    table.rejudge("a", lambda attributes, next_hop: "loop" if attributes == BETTER else "")
+    assert changes(table) == {PODS: "b", MORE_PODS: "a"}
+    assert [path.refused for path in table.paths(PODS)] == ["loop", ""]
+    table.rejudge("nobody", lambda attributes, next_hop: "loop")
+    assert changes(table) == {}
+
+
 def test_a_new_filter_judges_what_is_held() -> None:
     table = rib()
     table.announce("a", [PODS, MORE_PODS], None, PLAIN, VIA_A)
