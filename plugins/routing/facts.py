@@ -17,6 +17,7 @@ class Link(Part, frozen=True, kw_only=True):
     name: str
     mtu: int
     addresses: tuple[str, ...] = ()
+    up: bool = True
 
 
 class Gateway(Part, frozen=True, kw_only=True):

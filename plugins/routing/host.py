@@ -31,9 +31,9 @@ def read_host(node: str) -> Host:
         names = {ifindex: its.name for ifindex, its in links.items()}
         gateways = _gateways(link, names)
     found = [
-        Link(name=links[ifindex].name, mtu=links[ifindex].mtu, addresses=tuple(sorted(its)))
-        for ifindex, its in addresses.items()
-        if ifindex in links and not is_own_link(links[ifindex].name)
+        Link(name=its.name, mtu=its.mtu, addresses=tuple(sorted(addresses[ifindex])), up=its.up)
+        for ifindex, its in links.items()
+        if ifindex in addresses and not is_own_link(its.name)
     ]
     return Host(name=node, links=tuple(sorted(found, key=lambda its: its.name)), gateways=gateways)
 

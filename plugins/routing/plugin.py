@@ -252,7 +252,8 @@ class Routing:
         return what in wanted.rules if isinstance(what, Rule) else what in wanted.routes
 
     def _is_used(self, device: str) -> bool:
-        return device in self._cluster.wanted.devices or device in self._cluster.devices
+        cluster = self._cluster
+        return device in cluster.wanted.devices or device in cluster.devices or device in cluster.surroundings.devices
 
     # -- what the speaker tells ----------------------------------------------------------------------------------------
 

@@ -5,6 +5,9 @@ where there is one: the network between the nodes knows nothing of pods. Where t
 whose routes the node follows anyway. A next hop that is no node (an external peer's) never gets a tunnel: nobody at its
 end would take packets out of it. It is reached by the gateway that the node's own routes name for it, as BGP's
 recursive lookup has it (RFC 4271 section 5.1.3).
+
+An interface that is down leads nowhere. While this node's own address is on none that is up (a cable was pulled, an
+address is being changed), that another node is off its links says nothing about where that node is: no tunnel is made.
 """
 
 from collections.abc import Iterable, Mapping
@@ -32,7 +35,9 @@ class Reach:
     def __init__(self, host: Host, options: RoutingOptions, nodes: Mapping[str, str], own: Iterable[str]) -> None:
         """``nodes`` are the other nodes' names by address, ``own`` the addresses of this one."""
         self._options, self._nodes, self._own = options, nodes, frozenset(own)
-        self._links = [(ip_interface(address).network, link.name) for link in host.links for address in link.addresses]
+        up = [(ip_interface(address), link.name) for link in host.links if link.up for address in link.addresses]
+        self._links = [(address.network, name) for address, name in up]
+        self._at_home = {address.version for address, _ in up if str(address.ip) in self._own}
         self._own |= {address.partition("/")[0] for link in host.links for address in link.addresses}
         self._gateways = [(one, ip_network(one.destination)) for one in host.gateways]
         self._known: dict[str, Reached] = {}
@@ -51,6 +56,8 @@ class Reach:
         device = next((name for network, name in self._links if address in network), "")
         options, is_node = self._options, next_hop in self._nodes
         if is_node and options.enable_overlay and (options.overlay_type == "full" or not device):
+            if address.version not in self._at_home:
+                return Reached(None, f"no IPv{address.version} address of this node is on an interface that is up")
             hop = vxlan_hop(next_hop) if options.overlay_encap == "vxlan" else tunnel_hop(next_hop)
             return Reached(hop, overlay=True)
         if device:

@@ -19,6 +19,7 @@ from kube_router.events.model import Node
 from kube_router.plugins.routing import annotations, facts
 from kube_router.plugins.routing.bgp.model import Family, Prefix
 from kube_router.plugins.routing.model import (
+    BRIDGE,
     MAIN,
     OVERLAY_TABLE,
     VXLAN_PORT,
@@ -58,6 +59,7 @@ class Surroundings:
     mtu: int = 0  # of the link with its primary address, 0 where that is not known
     all_pods: frozenset[str] = frozenset()
     all_nodes: frozenset[str] = frozenset()
+    devices: frozenset[str] = frozenset({BRIDGE})  # interfaces that the plans look at
 
 
 class Translated(NamedTuple):
@@ -174,6 +176,7 @@ class Cluster:
             mtu=link.mtu if link is not None else 0,
             all_pods=frozenset(cidr for cidrs in pods.values() for cidr in cidrs),
             all_nodes=frozenset(others) | frozenset(mine),
+            devices=frozenset({BRIDGE, *(each.name for each in host.links), *(each.device for each in host.gateways)}),
         )
 
     def _pods(self, node: Node) -> tuple[Prefix, ...]:

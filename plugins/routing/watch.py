@@ -16,7 +16,7 @@ from typing import NamedTuple
 from anyio.lowlevel import checkpoint
 
 from kube_router.core.monitor import OVERRUN, Monitor, Notification
-from kube_router.core.netlink import NETLINK_ROUTE
+from kube_router.core.netlink import NETLINK_ROUTE, Netlink
 from kube_router.core.nlmsg import Malformed
 from kube_router.plugins.routing import rtlink, rtnetlink
 from kube_router.plugins.routing.model import RouteId, Rule, is_own_link
@@ -58,7 +58,10 @@ NOTHING = _Found()
 
 
 class Watch:
-    """``wanted`` says of a route or rule whether it has to be there, ``uses`` of a device whether wanted routes do."""
+    """``wanted`` says of a route or rule whether it has to be there, ``uses`` of an interface whether plans need it.
+
+    Others, such as the pods' ends of their cables, come and go without a word.
+    """
 
     def __init__(self, *, wanted: Callable[[RouteId | Rule], bool], uses: Callable[[str], bool]) -> None:
         self._wanted, self._uses = wanted, uses
@@ -72,6 +75,7 @@ class Watch:
         self._changed, self._host_changed = changed, host_changed
         with Monitor(NETLINK_ROUTE, GROUPS) as monitor:
             self._monitor = monitor
+            self._links = _links()  # of what is told from now on, what was so already is no news
             try:
                 while True:
                     self._take(await monitor.wait())
@@ -145,16 +149,16 @@ class Watch:
         its = rtlink.parse_link(body)
         if not its.name or body[0]:  # what a bridge says of its ports
             return NOTHING
-        own = is_own_link(its.name)
+        own, used = is_own_link(its.name), self._uses(its.name)
         if kind == rtlink.RTM_DELLINK:
             self._links.pop(its.ifindex, None)
-            return _Found(f"interface {its.name} removed" if self._uses(its.name) else "", host=not own)
+            return _Found(f"interface {its.name} removed", host=not own) if used else NOTHING
         before = self._links.get(its.ifindex)
         now = self._links[its.ifindex] = _Seen(its.name, its.up, its.mtu)
-        if before == now:
+        if before == now or not used or (own and self._writing):
             return NOTHING
-        loss = "" if (own and self._writing) or not self._uses(its.name) else _link_words(before, now)
-        return _Found(loss, host=not own)
+        took = own or before is None or before.up != now.up  # another MTU of a link that is the node's is no loss
+        return _Found(_link_words(before, now) if took else "", host=not own)
 
     def _address(self, kind: int, body: memoryview) -> _Found:
         found = rtlink.parse_address(body)
@@ -165,6 +169,12 @@ class Watch:
         if seen is not None and is_own_link(seen.name):
             return NOTHING
         return _Found(f"address {address} removed" if kind == rtlink.RTM_DELADDR else "", host=True)
+
+
+def _links() -> dict[int, _Seen]:
+    with Netlink(NETLINK_ROUTE) as link:
+        found = map(rtlink.parse_link, link.dump(rtlink.get_links()))
+        return {its.ifindex: _Seen(its.name, its.up, its.mtu) for its in found}
 
 
 def _nobody() -> None:

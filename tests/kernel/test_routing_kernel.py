@@ -474,7 +474,7 @@ def seen(command: str, *, writing: bool = False, setup: str = "true") -> tuple[i
     With ``writing`` it is run as our own writes are.
     """
     wanted = {NET, NET6, Rule("10.244.1.0/24")}
-    watch = Watch(wanted=lambda its: its in wanted, uses=lambda name: name in ("eth0", VXLAN))
+    watch = Watch(wanted=lambda its: its in wanted, uses=lambda name: name in ("eth0", "eth1", VXLAN))
     told = {"changed": 0, "host": 0}
 
     async def body() -> None:
@@ -548,6 +548,7 @@ HOST_CHANGES = [
     pytest.param("ip link add kube-bridge type bridge; ip addr add 10.244.1.1/24 dev kube-bridge", False, id="ours"),
     pytest.param("ip addr add 10.244.1.1/24 dev eth0 scope host", False, id="address that is not global"),
     pytest.param(OURS, False, id="route of ours"),
+    pytest.param("ip link add pod type veth peer name other; ip link set pod up", False, id="a pod's cable"),
 ]
 
 

@@ -172,3 +172,20 @@ def test_a_node_that_changes_its_address_changes_what_is_reached_how() -> None:
     rig.cluster.update(rig.view, Dirty(frozenset({Ref("nodes", "node-3")})))
     assert "fd00:9::3" not in rig.cluster.egress["nodes6"]
     assert rig.cluster.egress["nodes4"] == ["10.0.0.1", "10.0.0.2", "10.0.0.3"]
+
+
+def test_while_this_nodes_own_address_is_away_other_nodes_get_no_tunnel() -> None:
+    rig = Rig()
+    rig.learn(route("10.244.2.0/24", "10.0.0.2"), route("fd00:244:2::/64", "fd00::2"))
+    for link in (
+        Link(name="eth0", mtu=1500, addresses=("10.0.0.1/24",)),
+        Link(name="eth0", mtu=1500, addresses=("10.0.0.1/24", "fd00::1/64"), up=False),
+    ):
+        rig.put("hosts", Host(name="node-1", links=(link,)))
+        rig.cluster.update(rig.view, Dirty(frozenset({Ref("hosts", "node-1")})))
+        assert rig.cluster.wanted.devices == {}
+        assert (main("10.244.2.0/24") in rig.cluster.wanted.routes) == link.up
+        assert [str(problem) for problem in rig.cluster.problems if ":" in problem.key] == [
+            "Route fd00:244:2::/64: next hop fd00::2: no IPv6 address of this node is on an interface that is up; "
+            "not installed"
+        ]
