@@ -39,6 +39,7 @@ RT_SCOPE_UNIVERSE, RT_SCOPE_LINK, RT_SCOPE_NOWHERE = 0, 253, 255
 FRA_SRC, FRA_PRIORITY, FRA_TABLE, FRA_PROTOCOL, FR_ACT_TO_TBL = 2, 6, 15, 21, 1
 TABLES = (MAIN, OVERLAY_TABLE)
 
+PROTOCOL_AT = 5  # in an rtmsg
 RTMSG = struct.Struct("=BBBBBBBBI")
 RULE = struct.Struct("=BBBBBBBBI")
 _NEXTHOP = struct.Struct("=HBBi")
@@ -228,8 +229,9 @@ def get_main_routes(family: int) -> bytes:
 
 
 def parse_gateways(bodies: Iterable[memoryview], names: Names) -> list[Gateway]:
-    """Return the routes of the main table that lead through a gateway."""
-    return [found for body in bodies if (found := parse_gateway(body, names)) is not None]
+    """Return the routes of the main table that lead through a gateway and are none of ours, which may be many."""
+    others = (body for body in bodies if body[PROTOCOL_AT] != PROTOCOL)
+    return [found for body in others if (found := parse_gateway(body, names)) is not None]
 
 
 def parse_gateway(body: memoryview, names: Names) -> Gateway | None:

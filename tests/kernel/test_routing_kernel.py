@@ -10,7 +10,9 @@ from anyio.lowlevel import checkpoint
 from harness.netns import run_in_new, sh
 from harness.routed import bring_about, ends, pair, pings
 
-from kube_router.plugins.routing import render
+from kube_router.core.monitor import Monitor
+from kube_router.core.netlink import NETLINK_ROUTE
+from kube_router.plugins.routing import render, rtnetlink
 from kube_router.plugins.routing.facts import Gateway, Host, Link
 from kube_router.plugins.routing.host import read_host
 from kube_router.plugins.routing.kernel import Kernel
@@ -45,7 +47,7 @@ from kube_router.plugins.routing.model import (
     vxlan_name,
 )
 from kube_router.plugins.routing.plan import plan
-from kube_router.plugins.routing.watch import Watch
+from kube_router.plugins.routing.watch import GROUPS, Watch
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 
@@ -560,6 +562,31 @@ def test_changes_of_the_nodes_own_addresses_and_mtu_are_told(command: str, expec
         assert bool(host) == expected
 
     body()
+
+
+@isolated
+def test_of_what_a_monitor_ignores_nothing_comes_until_it_is_told_otherwise() -> None:
+    with Monitor(NETLINK_ROUTE, GROUPS) as monitor:
+        monitor.ignore(rtnetlink.RTM_NEWROUTE)
+        do(AddRoute(NET, VIA2), RemoveRoute(NET))
+        assert [its.kind for its in monitor.pending()] == [rtnetlink.RTM_DELROUTE]
+        monitor.ignore(0)
+        do(AddRoute(NET, VIA2))
+        assert [its.kind for its in monitor.pending()] == [rtnetlink.RTM_NEWROUTE]
+        monitor.ignore(0)
+
+
+@isolated
+def test_a_multipath_route_outlives_one_of_its_interfaces() -> None:
+    wanted = Wanted(routes={NET: BOTH, NET6: SIX_BOTH})
+    do(*plan(wanted, Kernel().observe(), in_sync=True))
+    sh("ip link set eth1 down")
+    assert "10.0.0.2" in "".join(shown(NET.destination))
+    assert "fd00:10::2" in "".join(shown(NET6.destination))
+    sh("ip link set eth1 up; ip addr replace fd00:19::1/64 dev eth1 nodad")
+    do(*plan(wanted, Kernel().observe(), in_sync=True))
+    assert Kernel().observe().routes == {NET: BOTH, NET6: SIX_BOTH}
+    assert not any("dead" in line for line in shown(NET.destination) + shown(NET6.destination))
 
 
 @isolated
