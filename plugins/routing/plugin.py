@@ -29,11 +29,12 @@ from kube_router.plugins.routing.bgp.model import Family, Prefix
 from kube_router.plugins.routing.bgp.speaker import Hooks, Speaker
 from kube_router.plugins.routing.blame import lines
 from kube_router.plugins.routing.config import Configured, speaker_config
+from kube_router.plugins.routing.entrywatch import EntryWatch
 from kube_router.plugins.routing.explain import explain
 from kube_router.plugins.routing.host import read_host
 from kube_router.plugins.routing.learned import digest, route_of
 from kube_router.plugins.routing.metrics import Metrics
-from kube_router.plugins.routing.model import MAIN, RouteId, Rule
+from kube_router.plugins.routing.model import MAIN, Forward, Neighbour, RouteId, Rule
 from kube_router.plugins.routing.node import NodeKernel, Work
 from kube_router.plugins.routing.settings import RoutingOptions, with_passwords
 from kube_router.plugins.routing.tablewatch import TableWatch
@@ -83,6 +84,7 @@ class Routing:
         self._speaker = Speaker(Hooks(routes=self._routes, session=self._session, settled=self._settled))
         self._settling = False  # the speaker has settled, and the state is to follow
         self._tables = TableWatch()
+        self._entries = EntryWatch(self._is_entry)
         self._takeover = Takeover(context.node)
         self._volatile = False
         self._changed: Callable[[], None] = lambda: None
@@ -122,6 +124,8 @@ class Routing:
                 tasks.start_soon(self._speaker.run)
                 tasks.start_soon(self._watch.run, changed, changed)
                 tasks.start_soon(self._tables.run, changed)
+                if self._options.enable_overlay and self._options.overlay_encap == "vxlan":
+                    tasks.start_soon(self._entries.run, changed)
         except ExceptionGroup as errors:  # of which there is one: the runner is to tell its words
             raise errors.exceptions[0] from errors
 
@@ -250,6 +254,10 @@ class Routing:
     def _is_wanted(self, what: RouteId | Rule) -> bool:
         wanted = self._cluster.wanted
         return what in wanted.rules if isinstance(what, Rule) else what in wanted.routes
+
+    def _is_entry(self, entry: Neighbour | Forward) -> bool:
+        wanted = self._cluster.wanted
+        return entry in wanted.forwards if isinstance(entry, Forward) else entry in wanted.neighbours
 
     def _is_used(self, device: str) -> bool:
         cluster = self._cluster
