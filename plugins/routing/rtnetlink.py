@@ -76,8 +76,9 @@ def unpacked(raw: bytes) -> str:
         return "%d.%d.%d.%d" % tuple(raw)  # noqa: UP031 - half the time of an f-string
     if len(raw) != 16:
         raise nlmsg.Malformed(f"an address of {len(raw)} bytes")
-    if raw[6:] == bytes(10) and raw[4:6] != bytes(2) and raw[2:4] != bytes(2) and raw[:2] != bytes(2):
-        return "%x:%x:%x::" % _WORDS6.unpack(raw)[:3]  # noqa: UP031 - most prefixes are of this form
+    words = _WORDS6.unpack(raw)
+    if words[4:] == (0, 0, 0, 0) and words[0] and words[1] and words[2]:  # most prefixes are of this form
+        return ("%x:%x:%x:%x::" if words[3] else "%x:%x:%x::") % words[: 4 if words[3] else 3]
     return str(IPv6Address(raw))
 
 
