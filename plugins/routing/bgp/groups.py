@@ -26,7 +26,7 @@ class Groups:
         for group in self._groups.values():
             group.configure(config)
         if before is not None and _exported(before) != _exported(config):
-            self.tell(dict(self._rib.each_selection()))
+            self._tell_all(dict(self._rib.each_selection()))
 
     def clear(self) -> None:
         """Forget all: the speaker stops."""
@@ -80,8 +80,10 @@ class Groups:
         if not self._config.cluster_id:
             changes = {p: s for p, s in changes.items() if p in self._told or (s is not None and not s.best.peer)}
             self._told = self._told - changes.keys() | {p for p, s in changes.items() if s and not s.best.peer}
-        if not changes:
-            return
+        if changes:
+            self._tell_all(changes)
+
+    def _tell_all(self, changes: Mapping[Prefix, Selection | None]) -> None:
         for group in self._groups.values():
             outgoing = group.changed(changes)
             for member in group.members:
@@ -90,4 +92,5 @@ class Groups:
 
 def _exported(config: SpeakerConfig) -> tuple[object, ...]:
     """Return what of a configuration decides on what is told of a route."""
-    return config.asn, config.advertise_pods_externally, config.cluster_id, config.next_hops
+    clients = frozenset(address for address, peer in config.peers.items() if peer.reflector_client)
+    return config.asn, config.advertise_pods_externally, config.cluster_id, config.next_hops, clients

@@ -1,11 +1,14 @@
 """One neighbour of the speaker: its session, what outlives it, and the update group it is in."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 
 from kube_router.plugins.routing.bgp import adjout, restart
 from kube_router.plugins.routing.bgp.model import PeerConfig
 from kube_router.plugins.routing.bgp.peer import Peer
+
+logger = logging.getLogger(__name__)
 
 BACKLOG_BYTES_MAX = 64 << 20  # of a neighbour that reads more slowly than routes change
 CEASE, OUT_OF_RESOURCES = 6, 8
@@ -56,6 +59,15 @@ class Neighbour:
         """How many prefixes it is told."""
         group = self.group
         return len(group.announced(self.config.address)) if group is not None else 0
+
+    def note_faults(self, faults: Sequence[str]) -> None:
+        """Count an UPDATE with faults; the log gets the first, the second, the fourth and so on of them."""
+        self.faults += 1
+        self.last_fault = faults[-1]
+        if self.faults & (self.faults - 1) == 0:
+            logger.warning(
+                "bgp_update_faulty peer=%s number=%d faults=%r", self.config.address, self.faults, list(faults)
+            )
 
     def send(self, messages: Sequence[bytes]) -> None:
         """Send in order; what the socket does not take now waits here."""

@@ -3,11 +3,14 @@
 from collections.abc import Collection
 from ipaddress import ip_address
 
+from kube_router.plugins.routing.bgp.best import PeerInfo
+from kube_router.plugins.routing.bgp.bfd_session import Wanted
 from kube_router.plugins.routing.bgp.caps import Capabilities
 from kube_router.plugins.routing.bgp.model import (
     Attributes,
     Family,
     GracefulRestart,
+    Negotiated,
     NextHop,
     PeerConfig,
     Prefix,
@@ -16,6 +19,7 @@ from kube_router.plugins.routing.bgp.model import (
 from kube_router.plugins.routing.bgp.rib import Own
 
 RECEIVE = 1  # RFC 7911's Send/Receive field
+NO_ATTRIBUTES = Attributes()
 
 
 def capabilities(
@@ -51,8 +55,17 @@ def own_paths(config: SpeakerConfig) -> dict[Prefix, Own]:
     for prefix, kind in config.originated.items():
         address = config.next_hops.get(prefix.family) or config.next_hops.get(Family.IPV6)
         if address is not None:
-            own[prefix] = Own(Attributes(), NextHop(address), kind)
+            own[prefix] = Own(NO_ATTRIBUTES, NextHop(address), kind)
     return own
+
+
+def bfd_sessions(config: SpeakerConfig) -> dict[str, Wanted]:
+    """Return the BFD sessions by peer."""
+    return {
+        address: Wanted(peer.local_address, peer.bfd, peer.ttl > 1)
+        for address, peer in config.peers.items()
+        if peer.bfd is not None
+    }
 
 
 def keys(config: SpeakerConfig) -> dict[str, str]:
@@ -60,6 +73,6 @@ def keys(config: SpeakerConfig) -> dict[str, str]:
     return {address: peer.password for address, peer in config.peers.items() if peer.password}
 
 
-def packed(address: str) -> bytes:
-    """Return an address in text as octets."""
-    return ip_address(address).packed
+def peer_info(address: str, agreed: Negotiated) -> PeerInfo:
+    """Return what the choice among paths needs to know of a peer whose session is up."""
+    return PeerInfo(agreed.asn, agreed.router_id, ip_address(address).packed, agreed.internal)

@@ -9,27 +9,25 @@ A restarting speaker keeps its forwarding state in the kernel, and says so (RFC 
 """
 
 import asyncio
-import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from kube_router.plugins.routing.bgp import policy, restart
-from kube_router.plugins.routing.bgp.best import PeerInfo, Selection
+from kube_router.plugins.routing.bgp.best import Selection
 from kube_router.plugins.routing.bgp.bfd import Bfd
-from kube_router.plugins.routing.bgp.bfd_session import Status, Wanted
+from kube_router.plugins.routing.bgp.bfd_session import Status
 from kube_router.plugins.routing.bgp.caps import Capabilities
 from kube_router.plugins.routing.bgp.groups import Groups
 from kube_router.plugins.routing.bgp.listening import Listening
 from kube_router.plugins.routing.bgp.model import Family, PeerConfig, Prefix, SpeakerConfig
 from kube_router.plugins.routing.bgp.neighbour import Neighbour, Timers
-from kube_router.plugins.routing.bgp.offer import capabilities, own_paths, packed
+from kube_router.plugins.routing.bgp.offer import bfd_sessions, capabilities, own_paths, peer_info
 from kube_router.plugins.routing.bgp.peer import LocalConfig, Peer
 from kube_router.plugins.routing.bgp.restart import Action, Do
 from kube_router.plugins.routing.bgp.rib import Rib
 from kube_router.plugins.routing.bgp.update import Update
 from kube_router.plugins.routing.bgp.wire import RouteRefresh
-
-logger = logging.getLogger(__name__)
 
 FLUSH_S = 0.01  # changes within it are told together
 BFD_SETTLE_S = 0.1  # a peer's BFD daemon may tell of the end of its BGP daemon before TCP does
@@ -136,11 +134,10 @@ class Speaker:
         self._restarted(self._deferral.configure(config.peers))
         self._listening.configure(before, config)
         assert self._bfd is not None
-        self._bfd.set_sessions({
-            address: Wanted(peer.local_address, peer.bfd, peer.ttl > 1)
-            for address, peer in config.peers.items()
-            if peer.bfd is not None
-        })  # fmt: skip
+        self._bfd.set_sessions(bfd_sessions(config))
+        if before is not None and (before.cluster_id, before.next_hops) != (config.cluster_id, config.next_hops):
+            for address, neighbour in self._neighbours.items():
+                self.rib.rejudge(address, partial(policy.judge, config, neighbour.config))
         self.flush()
 
     def _set_neighbours(self, wanted: Mapping[str, PeerConfig]) -> None:
@@ -201,13 +198,7 @@ class Speaker:
         negotiated = peer.negotiated
         assert negotiated is not None
         assert self._deferral is not None
-        info = PeerInfo(
-            asn=negotiated.asn,
-            router_id=negotiated.router_id,
-            address=packed(peer.config.address),
-            internal=negotiated.internal,
-        )
-        self.rib.set_peer(peer.config.address, info)
+        self.rib.set_peer(peer.config.address, peer_info(peer.config.address, negotiated))
         self._act(neighbour, neighbour.helper.established(negotiated.graceful_restart, negotiated.families))
         self._restarted(
             self._deferral.established(peer.config.address, negotiated.graceful_restart, negotiated.families)
@@ -233,9 +224,7 @@ class Speaker:
         if neighbour is None or config is None:
             return
         if update.faults:
-            neighbour.faults += 1
-            neighbour.last_fault = update.faults[-1]
-            logger.warning("bgp_update_faulty peer=%s faults=%r", address, list(update.faults))
+            neighbour.note_faults(update.faults)
         for withdrawn in update.withdrawn:
             self.rib.withdraw(address, withdrawn.prefixes, withdrawn.path_ids)
         if update.attributes is not None:
