@@ -65,6 +65,7 @@ class Ours:
         self.sessions({them: Wanted(us, config, multihop)})
 
     def status(self, them: str) -> Status:
+        until(lambda: them in self.bfd.status(), what=f"the thread to know {them}")
         return self.bfd.status()[them]
 
     def wait(self, them: str, state: str, timeout_s: float = 5) -> Status:
