@@ -16,7 +16,6 @@ from kube_router.events.normalize_node import BFD_FIELDS, PASSWORD, PEER_FIELDS,
 from kube_router.plugins.routing import values
 from kube_router.plugins.routing.annotations import OURS, where
 from kube_router.plugins.routing.bgp.model import BGP_PORT, BfdConfig
-from kube_router.plugins.routing.flags import BFD_INTERVAL_MAX_MS
 from kube_router.plugins.routing.settings import ExternalPeer
 
 PEER_IPS, PEER_ASNS = OURS + "peer.ips", OURS + "peer.asns"
@@ -165,7 +164,7 @@ def _bfd(path: str, entry: object) -> BfdConfig | None:
     enabled = entry.get("enabled")
     if enabled not in (None, True, False, "true", "false", ""):
         raise _Wrong(f"{path}.enabled", f"{_shown(enabled)} is neither true nor false")
-    interval = _within(1, BFD_INTERVAL_MAX_MS)
+    interval = _within(1, values.BFD_INTERVAL_MAX_MS)
     bfd = BfdConfig()
     bfd = BfdConfig(
         port=_field(path, entry, "port", values.port) or bfd.port,

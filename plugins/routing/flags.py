@@ -12,7 +12,6 @@ from kube_router.core.options import Option, Value, positive
 from kube_router.plugins.routing import values
 from kube_router.plugins.routing.bgp.model import BGP_PORT, Family
 
-BFD_INTERVAL_MAX_MS = 4294967  # in microseconds it has to fit 32 bits (RFC 5880 §4.1)
 OVERLAY_ENCAP_PORT_MIN = 1024
 ENCAPSULATIONS = ("ipip", "fou", "vxlan")
 OVERLAY_TYPES = ("subnet", "full")
@@ -101,7 +100,7 @@ OPTIONS = (
         "int",
         1000,
         "BFD transmit interval in milliseconds",
-        check=_within(1, BFD_INTERVAL_MAX_MS),
+        check=_within(1, values.BFD_INTERVAL_MAX_MS),
     ),
     Option(
         "bfd-detection-multiplier", "int", 3, "missed BFD packets until a peer counts as down", check=_within(1, 255)
@@ -112,7 +111,7 @@ OPTIONS = (
         "int",
         1000,
         "BFD receive interval in milliseconds",
-        check=_within(1, BFD_INTERVAL_MAX_MS),
+        check=_within(1, values.BFD_INTERVAL_MAX_MS),
     ),
     Option("bgp-graceful-restart", "bool", False, "offer BGP graceful restart to all peers"),
     Option(

@@ -13,6 +13,7 @@ from kube_router.core import pflag
 from kube_router.events import canonical
 from kube_router.plugins.routing.bgp.model import AS_TRANS, Family, Prefix
 
+BFD_INTERVAL_MAX_MS = 4294967  # in microseconds it has to fit 32 bits (RFC 5880 section 4.1)
 ASN_MAX = 4294967294  # RFC 7300 reserves the last one
 PORT_MAX = 65535
 PASSWORD_BYTES_MAX = 80  # TCP_MD5SIG_MAXKEYLEN (linux/tcp.h)

@@ -3,8 +3,7 @@
 from typing import NamedTuple
 
 from kube_router.plugins.routing.bgp.bfd_fsm import NEVER, Machine, down_words
-from kube_router.plugins.routing.bgp.bfd_socket import MULTIHOP_PORT, SINGLE_HOP_PORT
-from kube_router.plugins.routing.bgp.bfd_wire import State
+from kube_router.plugins.routing.bgp.bfd_wire import MULTIHOP_PORT, SINGLE_HOP_PORT, State
 from kube_router.plugins.routing.bgp.model import BfdConfig
 
 

@@ -21,7 +21,6 @@ from kube_router.events.errors import KernelError
 
 logger = logging.getLogger(__name__)
 
-SINGLE_HOP_PORT, MULTIHOP_PORT = 3784, 4784
 SOURCE_PORTS = range(49152, 65536)
 SOURCE_PORT_TRIES = 64
 TTL = 255

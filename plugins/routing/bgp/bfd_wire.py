@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from kube_router.events.errors import PeerError
 
+SINGLE_HOP_PORT, MULTIHOP_PORT = 3784, 4784  # RFC 5881 section 4, RFC 5883 section 5
 VERSION = 1
 LENGTH = 24
 LENGTH_AUTHENTICATED = 26
