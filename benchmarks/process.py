@@ -13,6 +13,12 @@ def cpu_s(pid: int) -> float:
     return sum(map(int, fields[11:15])) / TICKS
 
 
+def exact_cpu_s(pid: int) -> float:
+    """Return the CPU seconds of a process's threads that live, to the nanosecond where ``cpu_s`` counts 10 ms."""
+    files = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(file.read_text().split()[0]) for file in files) / 1e9
+
+
 def rss_mb(pid: int) -> float:
     """Return the resident set in MB (10^6 bytes)."""
     return _status_kib(pid, "VmRSS") * 1024 / 1e6

@@ -20,6 +20,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from harness import binaries
+from harness.bird import Bird
+from harness.gobgp import Gobgp
 from harness.machine import why_no_namespaces, why_no_vm
 
 from benchmarks import figures
@@ -35,8 +37,8 @@ CLASSIC = ("iptables-legacy-restore", "iptables-nft-restore", "ipset", "nft")
 class Benchmark:
     """A module of this folder.
 
-    ``needs``: "" nothing, "classic" root, and what kube-router's classic layout is made with, "api" root and a
-    control plane, "ip_vs" a kernel with it, "plane" the VM and a control plane.
+    ``needs``: "" nothing, "peers" root, BIRD and GoBGP, "classic" root, and what kube-router's classic layout is made
+    with, "api" root and a control plane, "ip_vs" a kernel with it, "plane" the VM and a control plane.
     """
 
     name: str
@@ -51,6 +53,8 @@ ALL = (
     Benchmark("bgp_fuzz"),
     Benchmark("agent_memory"),
     Benchmark("latency"),
+    Benchmark("bgp_convergence", needs="peers"),
+    Benchmark("bgp_mesh", needs="peers"),
     Benchmark("firewall_packets", needs="classic"),
     Benchmark("firewall_programming", needs="classic"),
     Benchmark("firewall_latency", needs="api"),
@@ -65,6 +69,8 @@ def why_not(benchmark: Benchmark) -> str:
         return why_no_vm() or binaries.why_none()
     if benchmark.needs == "api":
         return why_no_namespaces() or binaries.why_none()
+    if benchmark.needs == "peers":
+        return why_no_namespaces() or Bird.why_none() or Gobgp.why_none()
     if benchmark.needs == "classic":
         return why_no_namespaces() or why_no_classic()
     return "" if benchmark.needs == "" or machine.have_ip_vs() else why_no_vm()

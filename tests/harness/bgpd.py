@@ -82,6 +82,7 @@ class Settings:
     address6: str = ""
     restart_time_s: int = 20
     kernel: bool = True
+    quiet: bool = False  # logs nothing that happens: for measurements
 
 
 class Seen(NamedTuple):

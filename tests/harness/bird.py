@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from harness.bgpd import Announcement, Bgpd, Neighbour, Seen
 
@@ -56,6 +57,11 @@ class Bird(Bgpd):
         self.announced |= {each.prefix: each for each in announcements}
         self._reconfigure()
 
+    def add(self, neighbour: Neighbour) -> None:
+        """Have one more neighbour."""
+        self.settings = replace(self.settings, neighbours=(*self.settings.neighbours, neighbour))
+        self._reconfigure()
+
     def withdraw(self, *prefixes: str) -> None:
         for prefix in prefixes:
             del self.announced[prefix]
@@ -103,7 +109,7 @@ class Bird(Bgpd):
     def _lines(self) -> Iterator[str]:
         settings = self.settings
         yield "log stderr all;"
-        yield "debug protocols { states, events };"
+        yield f"debug protocols {'off' if settings.quiet else '{ states, events }'};"
         yield f"router id {settings.router_id};"
         yield f"graceful restart wait {settings.restart_time_s};"
         yield "protocol device { scan time 1; }"

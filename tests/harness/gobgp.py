@@ -28,7 +28,8 @@ class Gobgp(Bgpd):
         (self.folder / "gobgpd.toml").write_text("\n".join(self._lines()) + "\n")
 
     def argvs(self, *, restarted: bool) -> Mapping[str, Sequence[str]]:
-        argv = ["gobgpd", "-f", str(self.folder / "gobgpd.toml"), "-p", "--pprof-disable", "-l", "debug"]
+        argv = ["gobgpd", "-f", str(self.folder / "gobgpd.toml"), "-p", "--pprof-disable"]
+        argv += ["-l", "warn" if self.settings.quiet else "debug"]
         return {"gobgpd": [*argv, "--api-hosts", "127.0.0.1:50051", *(["-r"] if restarted else [])]}
 
     def up(self, *, restarted: bool = False) -> None:
