@@ -191,6 +191,7 @@ class World:
     def __init__(self, *, ids: tuple[int, int] = (1, 2), asns: tuple[int, int] = (65001, 65001), **fields: Any) -> None:
         self.clock = Clock()
         self.restart: GracefulRestart | None = fields.pop("restart", None)
+        self.extended: bool = fields.pop("extended", False)
         self.fields = fields
         self.ids, self.asns = ids, asns
         self.a = self.side("a", 0)
@@ -200,7 +201,7 @@ class World:
         """Return a side anew, as if its process had begun just now."""
         asn, other = self.asns[index], self.asns[1 - index]
         config = PeerConfig(address=f"10.0.0.{2 - index}", asn=other, internal=asn == other, **self.fields)
-        capabilities = Capabilities(four_octet_asn=asn, graceful_restart=self.restart)
+        capabilities = Capabilities(four_octet_asn=asn, graceful_restart=self.restart, extended_message=self.extended)
         local = LocalConfig(asn=asn, router_id=self.ids[index], capabilities=lambda config: capabilities)
         return Side(name, self, config, local)
 

@@ -196,9 +196,6 @@ class Peer:
             self._supersede(connection, CollisionLost("another connection with it stays"))
         elif verdict is Verdict.OLD:
             self.counters.collisions += 1
-            if connection is self._primary:  # the peering goes on with the other, it does not begin again
-                self._primary, self._pending = other, None
-                other.promote(connection)
         return verdict is not Verdict.OLD
 
     def _supersede(self, connection: Connection, end: CollisionLost) -> None:

@@ -144,7 +144,8 @@ class Session:
         except OSError as error:
             self._chunks.clear()
             self._buffered = 0
-            self._failure = self._words(error)
+            if error.errno != errno.EPIPE:  # that says no more than the end which the reader comes to
+                self._failure = self._words(error)
             return
         self._progress = self._loop.time()
         self._buffered -= sent

@@ -91,9 +91,20 @@ def test_two_that_connect_at_the_same_time_keep_one_connection_the_same_at_both_
         assert (world.a.told, world.b.told) == (["established"], ["established"]), names
         assert world.a.peer._pending is world.b.peer._pending is None, names
         wires.add(world.a.wire)
+        comes_up_again(world, names)
 
     assert every_order(make, check) > 100
     assert wires == {"a1", "b1"}  # either may stay, it depends on the order
+
+
+def comes_up_again(world: World, names: list[str]) -> None:
+    """Check that the connection that stayed is its peering's own: it begins again once it ended."""
+    world.a.peer.reset(6, 4, "tried")
+    world.settle()
+    for _ in range(4):  # the pause, and a connect that may have been refused in it
+        world.clock.advance(5)
+        world.settle()
+    assert world.a.wire == world.b.wire != "", names
 
 
 def both_up(**fields: Any) -> World:
@@ -127,6 +138,7 @@ def test_a_neighbour_that_restarts_gracefully_replaces_its_old_session_in_every_
         assert world.a.wire == world.b.wire != "", names
         assert world.a.told == ["down gracefully", "established"], names
         assert world.b.told == ["established"], names
+        comes_up_again(world, names)
 
     assert every_order(make, check) >= 1
 

@@ -1,5 +1,7 @@
 """The finite state machine of RFC 4271 section 8: every event in every state, and the timers that go with them."""
 
+from dataclasses import replace
+
 import pytest
 
 from kube_router.plugins.routing.bgp.fsm import Fsm, backoff, incoming, step
@@ -242,6 +244,12 @@ def test_a_graceful_restart_of_a_stable_neighbour_is_welcome_at_once() -> None:
     assert Ended("it closed", Loss.CONNECTION, graceful=True) in actions
     assert timers(actions) == {Timer.IDLE_HOLD: 0}
     assert after.errors == 1  # a second one within the minute waits
+
+
+def test_a_neighbour_that_restarts_gracefully_again_and_again_is_refused_for_ten_seconds_at_most() -> None:
+    up = replace(machine(State.ESTABLISHED, errors=7), survives=frozenset({Loss.CONNECTION}))
+    after, refused = lose(up, Failed("it closed"))
+    assert (refused, after.pause_s) == (10, 54)
 
 
 def test_a_hard_reset_is_not_graceful_though_notifications_are() -> None:

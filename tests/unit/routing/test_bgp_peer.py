@@ -18,11 +18,11 @@ EMPTY_UPDATE = b"\xff" * 16 + b"\x00\x17\x02\x00\x00\x00\x00"
 class Scripted:
     """The one side a, passive, and a connection whose other end the test holds."""
 
-    def __init__(self, *, restart: GracefulRestart | None = None, hold_time_s: int = 90) -> None:
-        self.world = World(passive=True, restart=restart, hold_time_s=hold_time_s)
+    def __init__(self, *, restart: GracefulRestart | None = None, extended: bool = False) -> None:
+        self.world = World(passive=True, restart=restart, extended=extended)
         self.a: Side = self.world.a
         self.peer: Peer = self.a.peer
-        self.restart = restart
+        self.restart, self.extended = restart, extended
         self.peer.start()
         self.mine = self.connect()
 
@@ -39,9 +39,8 @@ class Scripted:
                 self.a.ends[0].deliver()
 
     def open(self, *, asn: int = 65001, hold: int = 90, router_id: int = 9) -> bytes:
-        return encode_open(
-            Open(4, asn, hold, router_id, Capabilities(four_octet_asn=asn, graceful_restart=self.restart))
-        )
+        capabilities = Capabilities(four_octet_asn=asn, graceful_restart=self.restart, extended_message=self.extended)
+        return encode_open(Open(4, asn, hold, router_id, capabilities))
 
     def establish(self, *, hold: int = 90) -> "Scripted":
         self.say(self.open(hold=hold), KEEPALIVE)
@@ -240,3 +239,13 @@ def test_a_password_is_nowhere_to_be_read() -> None:
     peer.start()
     assert "swordfish" not in repr((peer.config, peer.describe(), vars(peer)))
     assert "swordfish" in replace(peer.config).password
+
+
+@pytest.mark.parametrize(("extended", "told"), [(True, ["established", "update"]), (False, ["established", "down"])])
+def test_messages_beyond_4096_octets_are_read_where_both_said_so(extended: bool, told: list[str]) -> None:
+    attributes = b"\x40\x01\x01\x00" + b"\x40\x02\x00" + b"\x40\x03\x04\x0a\x00\x00\x02" + b"\x40\x05\x04\0\0\0d"
+    prefixes = b"".join(bytes((24, 10, number >> 8, number & 255)) for number in range(2000))
+    body = b"\0\0" + len(attributes).to_bytes(2) + attributes + prefixes
+    one = Scripted(extended=extended).establish()
+    one.say(b"\xff" * 16 + (19 + len(body)).to_bytes(2) + b"\x02" + body)
+    assert one.a.told == told

@@ -122,6 +122,7 @@ async def test_last_words_arrive_though_what_the_neighbour_sent_was_not_read() -
     await until(lambda: session.has_input())
     session.close(b"last words")
     assert there.recv(100) == b"last words"
+    assert there.recv(100) == b""  # and no reset
     session.close(b"twice")
     there.close()
 
@@ -156,6 +157,26 @@ async def test_what_came_before_a_failed_write_is_read_first() -> None:
         await asyncio.sleep(0.01)
     await until(lambda: owner.losses)
     assert owner.chunks == [b"why"]
+    assert len(owner.losses) == 1
+
+
+async def test_a_neighbour_that_acknowledges_nothing_is_not_said_to_have_closed() -> None:
+    class TimedOut(socket.socket):
+        """The kernel tells ETIMEDOUT once; afterwards the connection looks closed."""
+
+        def sendmsg(self, *_: object) -> int:
+            self.shutdown(socket.SHUT_RDWR)
+            raise TimeoutError(errno.ETIMEDOUT, "timed out")
+
+    here, there = connected()
+    failing = TimedOut(fileno=here.detach())
+    owner, session = Owner(), Session(failing, asyncio.get_running_loop())
+    session.attach(owner)
+    session.expect(90)
+    session.write(b"x")
+    await until(lambda: owner.losses)
+    assert owner.losses == ["it did not acknowledge what we sent for 90 s: the way to it is cut, or it does not read"]
+    there.close()
 
 
 async def test_a_connect_that_is_refused_is_told_later_and_one_that_is_cancelled_never() -> None:
