@@ -30,7 +30,7 @@ QUESTIONS = 30
 SETTLE_S = 30
 POLL_S = 0.3
 CONNECTIONS_MAX = 9
-REBOOT = "ipvsadm -C; ip link del kube-dummy-if; nft flush ruleset"
+REBOOT = "ipvsadm -C; ip link del kube-dummy-if; nft flush ruleset; ip route flush proto 75"
 
 
 def deployment(name: str, replicas: int) -> Json:
@@ -93,11 +93,12 @@ def play(folder: Path) -> None:
     """Play all of it. The lab is removed at the end, whatever happens."""
     cluster.down(NAME)
     tell(step="three nodes, six pods and their cables, in network namespaces")
-    plan = cluster.new_lab(NAME, nodes=3)
+    plan = cluster.new_lab(NAME, nodes=3, agent_args=("--bgp-graceful-restart",))
     lab = cluster.Cluster.up(plan, OBJECTS, agents=False)
     try:
-        tell(step="an agent on each node: manifests → journal → IPVS and nftables")
+        tell(step="an agent on each node: manifests → journal → IPVS, nftables and BGP")
         lab.start_agents()
+        _route(lab)
         _balance(lab)
         _remove_a_backend(lab)
         _close_by_policy(lab)
@@ -108,6 +109,16 @@ def play(folder: Path) -> None:
     finally:
         cluster.down(NAME)
     tell(end=True)
+
+
+def _route(lab: cluster.Cluster) -> None:
+    tell(step="nobody gave the nodes a route to each other's pods: they tell each other by BGP")
+    targets = {pod: f"{lab.address_of(pod)}:8080" for pod in ("web-2", "web-3")}
+    took = settle(lambda: all(not lab.probe("web-1", target).errors for target in targets.values()))
+    for pod, target in targets.items():
+        counts = lab.probe("web-1", target, count=3)
+        what = f"pod web-1 to pod {pod} on another node, {took:.1f} s later"
+        check(what, expected=f"{pod} 3", seen=spread(counts.answers | counts.errors), ok=counts.answers == {pod: 3})
 
 
 def _balance(lab: cluster.Cluster) -> None:
@@ -178,6 +189,11 @@ def _reboot_without_api(lab: cluster.Cluster) -> None:
     check_spread(f"ClusterIP is back from the journal, {took:.1f} s after the start", counts, both)
     counts = lab.probe("outside", "node-1:30080", count=QUESTIONS)
     check_spread("NodePort is back too, from outside", counts, ("shop-1", "shop-2", "shop-3"))
+    counts = lab.probe("web-1", f"{lab.address_of('web-2')}:8080", count=3)
+    seen = spread(counts.answers | counts.errors)
+    check(
+        "and so are the routes to other nodes' pods", expected="web-2 3", seen=seen, ok=counts.answers == {"web-2": 3}
+    )
 
 
 def main(words: list[str]) -> int:
