@@ -127,14 +127,15 @@ class Session:
             while True:
                 if not (data := sock.recv(READ_BYTES)):
                     raise EOFError("closed before the session was established")
-                for kind, _ in self._framer.feed(data):
-                    if kind is MessageType.OPEN:
-                        sock.sendall(KEEPALIVE)
-                    elif kind is MessageType.KEEPALIVE:
-                        self.established_at = time.monotonic()
-                        return sock
-                    else:
-                        raise EOFError(f"{kind.name} before the session was established")
+                kinds = [kind for kind, _ in self._framer.feed(data)]
+                if MessageType.NOTIFICATION in kinds:
+                    raise EOFError("NOTIFICATION before the session was established")
+                if MessageType.OPEN in kinds:
+                    sock.sendall(KEEPALIVE)
+                if MessageType.KEEPALIVE in kinds:
+                    self.established_at = self._last = time.monotonic()
+                    self.updates = kinds.count(MessageType.UPDATE)  # it may have begun already
+                    return sock
         except BaseException:
             sock.close()
             raise

@@ -1,5 +1,6 @@
 """The best paths of the routing table as objects of the journal (pure)."""
 
+from functools import lru_cache
 from hashlib import sha256
 from ipaddress import ip_address
 
@@ -7,6 +8,7 @@ from kube_router.plugins.routing.bgp.best import Selection
 from kube_router.plugins.routing.bgp.model import Attributes, Prefix, SegmentType
 from kube_router.plugins.routing.facts import Route
 
+TEXTS_MAX = 4096
 _BRACKETS = {
     SegmentType.AS_SEQUENCE: ("", "", " "),
     SegmentType.AS_SET: ("{", "}", ","),
@@ -17,11 +19,11 @@ _BRACKETS = {
 
 def route_of(prefix: Prefix, selection: Selection) -> Route:
     """Return a learned prefix with all paths that are used for it, the best first."""
-    best = selection.best.attributes
+    best, paths = selection.best.attributes, selection.multipath
     return Route(
         name=str(prefix),
-        next_hops=tuple(dict.fromkeys(str(ip_address(path.next_hop.address)) for path in selection.multipath)),
-        peers=tuple(dict.fromkeys(path.peer for path in selection.multipath)),
+        next_hops=tuple(dict.fromkeys([_text(path.next_hop.address) for path in paths])),
+        peers=tuple(dict.fromkeys([path.peer for path in paths])),
         internal=selection.source is None or selection.source.internal,
         as_path=as_path(best),
         local_pref=best.local_pref,
@@ -29,6 +31,11 @@ def route_of(prefix: Prefix, selection: Selection) -> Route:
         communities=communities(best),
         why=selection.why,
     )
+
+
+@lru_cache(maxsize=TEXTS_MAX)  # thousands of routes share few next hops
+def _text(address: bytes) -> str:
+    return str(ip_address(address))
 
 
 def as_path(attributes: Attributes) -> str:

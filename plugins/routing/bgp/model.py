@@ -33,6 +33,8 @@ class Prefix(NamedTuple):
         return Family.IPV4 if len(self.network) == 4 else Family.IPV6
 
     def __str__(self) -> str:
+        if len(self.network) == 4:
+            return "%d.%d.%d.%d/%d" % (*self.network, self.length)  # noqa: UP031 - a fifth of the time of ip_address
         return f"{ip_address(self.network)}/{self.length}"
 
 
