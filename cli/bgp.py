@@ -93,7 +93,7 @@ def _neighbour(row: Row, width: int) -> Iterator[str]:
     if row["flaps"]:
         words.append(f"{row['flaps']} flaps")
     if "bfd" in row:
-        words.append(f"BFD {row['bfd']['state']}" if isinstance(row["bfd"], Mapping) else f"BFD {row['bfd']}")
+        words.append(f"BFD {row['bfd']['state']}")
     yield ("  " + "  ".join(words)).rstrip()
     if row["state"] != "established" and row["last_error"]:
         yield f"    {row['last_error']}"

@@ -89,7 +89,7 @@ def neighbours(speaker: Speaker) -> list[Row]:
             "awaited": sorted(family.name for family in awaited.get(address, ())),
         }
         if (state := bfd.get(address)) is not None:
-            row["bfd"] = state
+            row["bfd"] = state._asdict()
         rows.append(row)
     return rows
 

@@ -130,11 +130,11 @@ class Speaker:
         self.rib.set_filter(policy.PrefixFilter(config))
         self.rib.originate(own_paths(config))
         self._groups.configure(before, config)
+        assert self._bfd is not None
+        self._bfd.set_sessions(bfd_sessions(config))
         self._set_neighbours(config.peers)
         self._restarted(self._deferral.configure(config.peers))
         self._listening.configure(before, config)
-        assert self._bfd is not None
-        self._bfd.set_sessions(bfd_sessions(config))
         if before is not None and (before.cluster_id, before.next_hops) != (config.cluster_id, config.next_hops):
             for address, neighbour in self._neighbours.items():
                 self.rib.rejudge(address, partial(policy.judge, config, neighbour.config))
