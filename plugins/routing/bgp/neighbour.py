@@ -78,9 +78,15 @@ class Neighbour:
         self._backlog += messages
         self._backlog_bytes += sum(map(len, messages))
         if self._backlog_bytes > BACKLOG_BYTES_MAX:
-            size = self._backlog_bytes >> 20
+            size = self._backlog_bytes >> 10
             self.forget_backlog()
-            self.peer.reset(CEASE, OUT_OF_RESOURCES, f"it reads too slowly: {size} MiB of routes wait for it")
+            words = f"it reads too slowly: {size} KiB of routes wait for it"
+            # Not now: who is telling the neighbours goes through them, and the end of a session changes who they are.
+            asyncio.get_running_loop().call_soon(self._give_up, self.peer.established_at, words)
+
+    def _give_up(self, session: float | None, words: str) -> None:
+        if self.peer.established_at == session:
+            self.peer.reset(CEASE, OUT_OF_RESOURCES, words)
 
     def writable(self) -> None:
         """Send what waits, as far as the socket takes it."""
