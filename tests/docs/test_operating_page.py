@@ -30,11 +30,18 @@ from kube_router.plugins.proxy.render import SETS, TABLE
 from kube_router.plugins.proxy.rtnetlink import DUMMY
 from kube_router.plugins.proxy.stats import Table, Traffic
 from kube_router.plugins.proxy.takeover import CHAINS, IPSETS
+from kube_router.plugins.routing import forward, model, nftables
+from kube_router.plugins.routing import takeover as routing_takeover
+from kube_router.plugins.routing.metrics import Metrics as RoutingMetrics
+from kube_router.plugins.routing.metrics import PeerFigures
+from kube_router.plugins.routing.options import OPTIONS as ROUTING_OPTIONS
+from kube_router.plugins.routing.plugin import Routing
 
 ROOT = Path(__file__).parents[2]
 OPERATING = (ROOT / "docs" / "operating.md").read_text()
 PROXY = (ROOT / "plugins" / "proxy" / "README.md").read_text()
 FIREWALL = (ROOT / "plugins" / "firewall" / "README.md").read_text()
+ROUTING = (ROOT / "plugins" / "routing" / "README.md").read_text()
 
 
 def rows(page: str, section: str) -> Iterator[list[str]]:
@@ -79,13 +86,22 @@ def firewall_metrics() -> dict[str, set[str]]:
     return exported(registry)
 
 
+def routing_metrics() -> dict[str, set[str]]:
+    registry = CollectorRegistry()
+    peer = PeerFigures("172.30.0.2", 65001, mesh=False, state="established")
+    RoutingMetrics(registry, lambda: [peer]).sent.labels("pod-route")
+    return exported(registry)
+
+
 def test_every_metric_that_is_exported_is_on_the_operators_page_and_no_other() -> None:
-    assert names(OPERATING) == core_metrics().keys() | proxy_metrics().keys() | firewall_metrics().keys()
+    of_plugins = proxy_metrics().keys() | firewall_metrics().keys() | routing_metrics().keys()
+    assert names(OPERATING) == core_metrics().keys() | of_plugins
 
 
 def test_every_metric_of_a_plugin_is_on_its_page_and_no_other() -> None:
     assert names(PROXY) == proxy_metrics().keys()
     assert names(FIREWALL) == firewall_metrics().keys()
+    assert names(ROUTING) == routing_metrics().keys()
 
 
 def test_the_labels_on_the_operators_page_are_those_of_the_core_s_metrics() -> None:
@@ -108,18 +124,36 @@ def test_the_labels_of_the_firewall_s_metrics_are_on_its_page() -> None:
         assert [label for label in labels if f"`{label}`" not in page] == []
 
 
+def test_each_metric_of_routing_has_the_labels_that_its_page_says() -> None:
+    found = {
+        name: set(re.findall(r"`(\w+)`", row[1]))
+        for row in rows(ROUTING, "Metrics")
+        for name in re.findall(r"`(kube_router_\w+)`", row[0])
+    }
+    assert found == routing_metrics()
+    assert [label for label in set().union(*found.values()) if f"`{label}`" not in OPERATING] == []
+
+
 @pytest.mark.parametrize(
     ("page", "options", "switches"),
-    [(PROXY, OPTIONS, {"run-proxy", "run-service-proxy"}), (FIREWALL, FIREWALL_OPTIONS, {"run-firewall"})],
-    ids=["proxy", "firewall"],
+    [
+        (PROXY, OPTIONS, {"run-proxy", "run-service-proxy"}),
+        (FIREWALL, FIREWALL_OPTIONS, {"run-firewall"}),
+        (ROUTING, ROUTING_OPTIONS, {"run-routing", "run-router"}),
+    ],
+    ids=["proxy", "firewall", "routing"],
 )
 def test_every_option_of_a_plugin_is_on_its_page(page: str, options: Sequence[Option], switches: set[str]) -> None:
     documented = {name for row in rows(page, "Options") for name in re.findall(r"--([\w-]+)", row[0])}
     assert documented == {*switches, *(option.name for option in options)}
 
 
-@pytest.mark.parametrize(("page", "plugin"), [(PROXY, Proxy), (FIREWALL, Firewall)], ids=["proxy", "firewall"])
-def test_every_kind_a_plugin_needs_is_on_its_page(page: str, plugin: type[Proxy | Firewall]) -> None:
+@pytest.mark.parametrize(
+    ("page", "plugin"),
+    [(PROXY, Proxy), (FIREWALL, Firewall), (ROUTING, Routing)],
+    ids=["proxy", "firewall", "routing"],
+)
+def test_every_kind_a_plugin_needs_is_on_its_page(page: str, plugin: type[Proxy | Firewall | Routing]) -> None:
     text = page.split("\n## Events it needs\n")[1].split("\n## ")[0]
     assert set(re.findall(r"^\| ([A-Z]\w+) \|", text, re.MULTILINE)) == {kind.__name__ for kind in plugin.needs}
 
@@ -131,6 +165,37 @@ def test_the_firewall_s_table_is_named_on_its_page() -> None:
 @pytest.mark.parametrize("name", [DUMMY, f"inet {TABLE}", *SETS, *CHAINS.values(), *IPSETS])
 def test_every_kernel_object_of_the_proxy_is_named_on_its_page(name: str) -> None:
     assert name.removeprefix("inet6:") in PROXY
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            model.BRIDGE,
+            model.VXLAN,
+            model.VXLAN6,
+            f"`{model.ALIAS}`",
+            f"`inet {nftables.TABLE}`",
+            f"`{forward.COMMENT}`",
+        ),
+        *(f"protocol number {model.PROTOCOL}", f"metric {model.METRIC}", f"priority {model.RULE_PRIORITY}"),
+        *(f"VNI {model.VNI}", f"lookup {model.OVERLAY_TABLE}", routing_takeover.PODS, routing_takeover.NODES),
+    ],
+)
+def test_every_kernel_object_of_routing_is_named_on_its_page(name: str) -> None:
+    assert name in ROUTING
+
+
+def test_a_tunnel_is_named_as_routing_s_page_says() -> None:
+    assert "`tun-` and 11 hexadecimal digits, of the SHA-256 of the other end's address" in ROUTING
+    assert model.tunnel_name("172.30.1.12") == "tun-52dcfe0cf7b"
+
+
+def test_what_routing_leaves_is_removed_by_the_commands_on_the_operators_page() -> None:
+    text = OPERATING.split("\nBack: stop this agent, start kube-router")[1].split("\n## ")[0]
+    for table in (TABLE, FIREWALL_TABLE, nftables.TABLE):
+        assert f"nft delete table inet {table}\n" in text
+    assert f"ip route flush proto {model.PROTOCOL}\n" in text
 
 
 def test_the_sizes_on_the_page_are_those_of_the_journal() -> None:
@@ -190,7 +255,7 @@ def test_the_cluster_role_allows_what_the_plugins_need_and_nothing_but_reading()
     needed = {
         (one.api.removeprefix("/apis/").rpartition("/")[0] if one.api.startswith("/apis/") else "", one.name)
         for one in BUILTIN
-        if one.model in Proxy.needs | Firewall.needs
+        if one.model in Proxy.needs | Firewall.needs | Routing.needs
     }
     assert allowed == needed
     assert {verb for rule in role["rules"] for verb in rule["verbs"]} == {"get", "list", "watch"}
@@ -198,6 +263,6 @@ def test_the_cluster_role_allows_what_the_plugins_need_and_nothing_but_reading()
 
 def test_every_flag_on_the_page_exists(options: list[Option]) -> None:
     known = {name for option in options for name in (option.name, *option.aliases)}
-    others = {"cleanup", "plan", "blame", "at", "key", "output"}  # of kr's commands and of kube-proxy
+    others = {"cleanup", "plan", "blame", "at", "key", "output", "out", "route"}  # of kr's commands and of kube-proxy
     written = {flag.lower() for flag in re.findall(r"--([a-z][\w-]*)", OPERATING)}
     assert written - known - others - {"run-name"} == set()
