@@ -73,6 +73,7 @@ class Runner:
         self.backoff_s = 0.0
         self.totals: dict[str, int] = {}
         self.confirmed = False  # whether a reconcile of a confirmed state has succeeded
+        self.sourced = False  # the same of a state in which only the plugin's own kinds were unconfirmed
         self.stopping = False
         self._build, self._make_view = build, view
         self._intake, self._log = intake, intake.log
@@ -167,7 +168,7 @@ class Runner:
         entries = self._log.since(self._position)
         self._position = self._log.head
         if entries is None:
-            self._everything, self.confirmed = True, False
+            self._everything, self.confirmed, self.sourced = True, False, False
             return
         resources = self._view.resources
         for ref, since_ms in entries:
@@ -175,6 +176,8 @@ class Runner:
                 self._dirty.setdefault(ref, since_ms)
         if self._view.in_sync and not self.confirmed:
             self._everything = True  # deletions are allowed from now on
+        if self._view.confirmed and not self.sourced:
+            self._everything = True  # what the plugin itself confirms may have waited for it
 
     async def _settle(self) -> None:
         """Wait until nothing has happened for the debounce time, at most for the maximal latency."""
@@ -191,7 +194,7 @@ class Runner:
     async def _attempt(self) -> None:
         self._pull()
         dirty, everything = self._dirty, self._everything
-        confirmed, upto = self._view.in_sync, self._view.seq
+        confirmed, sourced, upto = self._view.in_sync, self._view.confirmed, self._view.seq
         self._dirty, self._everything = {}, False
         self.state = "reconciling"
         started, deadline_s = anyio.current_time(), getattr(self._plugin, "deadline_s", self.pace.deadline_s)
@@ -210,7 +213,7 @@ class Runner:
             await self._failed(KernelError(receipt.failed), deadline_s)
             return
         self._succeeded(dirty)
-        self.confirmed = confirmed
+        self.confirmed, self.sourced = confirmed, sourced
         if anyio.current_time() - self._failed_at >= self.pace.healthy_s:
             self._failures = 0
 

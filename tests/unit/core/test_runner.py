@@ -20,7 +20,7 @@ from kube_router.core.worker import InlineWorker, Worker
 from kube_router.events.event import Change, ReceiptRecord
 from kube_router.events.model import Namespace, Object, Service
 from kube_router.events.normalize import BUILTIN
-from kube_router.events.resource import Catalogue, Normalized
+from kube_router.events.resource import Catalogue, Normalized, local_kind
 
 
 @pytest.fixture
@@ -81,11 +81,18 @@ class Rig:
         self.built = 0
 
     def runner(
-        self, act: Callable[[int], Any] = lambda call: None, *, worker: Worker | None = None, **kw: Any
+        self,
+        act: Callable[[int], Any] = lambda call: None,
+        *,
+        worker: Worker | None = None,
+        needs: frozenset[type[Object]] = Recorder.needs,
+        **kw: Any,
     ) -> Runner:
         def build(registry: CollectorRegistry, worker: Worker) -> Plugin:
             self.built += 1
-            return Recorder(self.calls, act)
+            recorder = Recorder(self.calls, act)
+            recorder.needs = needs
+            return recorder
 
         return Runner(
             "recorder",
@@ -142,6 +149,29 @@ async def test_recovered_state_is_reconciled_at_once_and_again_with_everything_w
         rig.sync()
         await anyio.sleep(1)
     assert [(dirty.everything, in_sync) for _, dirty, in_sync in rig.calls] == [(True, False), (True, True)]
+
+
+class Finding(Object, frozen=True, kw_only=True):
+    """What the plugin itself finds out."""
+
+
+async def test_a_plugin_whose_own_kinds_wait_for_the_source_is_called_when_that_has_spoken() -> None:
+    rig = Rig()
+    rig.state.catalogue = Catalogue((*BUILTIN, local_kind("findings", Finding)))
+    rig.sync()
+    rig.intake.live.clear()
+    runner = rig.runner(needs=frozenset({Service, Finding}))
+    async with running(runner):
+        await anyio.sleep(5)
+        rig.sync()
+        await anyio.sleep(5)
+        rig.intake.settle(Finding)
+        await anyio.sleep(5)
+    assert [(dirty.everything, in_sync) for _, dirty, in_sync in rig.calls] == [
+        (True, False),
+        (True, False),
+        (True, True),
+    ]
 
 
 async def test_a_kernel_that_may_be_newer_than_the_journal_is_left_alone_until_the_source_has_spoken() -> None:
