@@ -8,6 +8,7 @@ from typing import get_args
 import pytest
 from harness.command import kr
 
+from kube_router.cli import route
 from kube_router.plugins.firewall.evaluate import Why
 
 PAGE = (Path(__file__).parents[2] / "docs" / "explain.md").read_text()
@@ -58,3 +59,15 @@ def test_every_reason_is_on_the_page() -> None:
 def test_what_is_not_there_is_an_error_and_no_denial() -> None:
     done = kr("explain", "prod/web", "prod/nobody:80", "--from", "shop.yaml")
     assert (done.status, done.out) == (2, "")
+
+
+def test_every_way_a_packet_can_go_and_every_field_of_a_route_s_answer_is_on_the_page() -> None:
+    for way in (*route._WAYS, "none"):
+        assert f"`{way}`" in PAGE
+    for fields in ("next_hops", "peers", "as_path", "why"):  # of a learned route
+        assert f"`{fields}`" in PAGE
+    done = kr("explain", "--route", "10.96.0.20", "-o", "json", "--from", "shop.yaml")
+    answer = json.loads(done.out)
+    told = {*answer, *answer["announced"][0]} - {"address", "node", "seq"}
+    assert [field for field in told if f"`{field}`" not in PAGE] == []
+    assert (done.status, answer["way"]) == (1, "none")
