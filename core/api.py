@@ -83,7 +83,8 @@ class Context:
 
     ``publish(model, objects, gone=())`` adds, replaces and removes (by key) objects of a local kind that the plugin
     brings (``Resource(local=True)``): what it found out by itself and plans from. It is journaled, makes dirty, and is
-    seen in the view like everything else; ``journaled=False`` is for tables too large for a journal.
+    seen in the view like everything else; ``journaled=False`` is for tables too large for a journal: from then on the
+    kind stays out of it.
     ``confirm(model)`` says once that the list is whole: until then the view is not ``in_sync``.
 
     Offline (``kr replay``) ``run`` and ``secret`` are not to be called; ``note``, ``publish`` and ``confirm`` do

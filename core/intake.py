@@ -110,10 +110,12 @@ class Intake:
     ) -> None:
         """Add, replace and remove objects of a local kind; those that are as they were are no events.
 
-        What is not ``journaled`` is folded into the state alone: for tables that no journal should hold.
+        What is not ``journaled`` is folded into the state alone: for tables that no journal should hold. A kind that
+        has left the journal stays out of it until the next agent, whatever a plugin that was built anew says.
         """
         resource = self._local(model)
         known, seq, t = self.state.known(resource), self.state.seq, self._now_ms()
+        journaled = journaled and resource not in self.state.volatile
         step = 1 if journaled else 0
         changes: list[Put | Delete] = []
         for obj in objects:
@@ -127,8 +129,6 @@ class Intake:
                 changes.append(Delete(seq=seq, t=t, r=resource, key=key))
         if not journaled:
             self.state.volatile.add(resource)
-        elif resource in self.state.volatile:
-            raise ValueError(f"{resource} has gone out of the journal and can come back only with a new agent")
         if changes:
             self._record(changes, journaled=journaled)
 

@@ -19,6 +19,9 @@ def lines(
     """Return all that this node would say and hold: the speaker's in words, the kernel's as ip(8) and nft write it."""
     nodes = {each.address: one.name for one in view.each(Node) for each in one.addresses}
     found = [*_speaker(view, node, configured, announced, nodes), *_kernel(view, cluster.wanted, nodes)]
+    for one in view.each(facts.RouteDigest):
+        text = f"# {one.count} routes are not in the journal (sha256 {one.sha256})"
+        found.append(Line(text, causes_of(view, facts.RouteDigest, one.name)))
     if egress:
         because = causes_of(view, Node, node)
         members = nftables.members(**cluster.egress)

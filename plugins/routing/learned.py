@@ -1,5 +1,6 @@
 """The best paths of the routing table as objects of the journal (pure)."""
 
+from collections.abc import Iterable
 from functools import lru_cache
 from hashlib import sha256
 from ipaddress import ip_address
@@ -54,7 +55,7 @@ def communities(attributes: Attributes) -> tuple[str, ...]:
     return (*standard, *large)
 
 
-def digest(routes: list[Route]) -> str:
+def digest(routes: Iterable[Route]) -> str:
     """Return a digest of many routes that does not depend on their order."""
     lines = sorted(f"{route.name} {','.join(route.next_hops)}" for route in routes)
     return sha256("\n".join(lines).encode()).hexdigest()

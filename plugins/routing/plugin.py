@@ -32,10 +32,11 @@ from kube_router.plugins.routing.config import Configured, speaker_config
 from kube_router.plugins.routing.entrywatch import EntryWatch
 from kube_router.plugins.routing.explain import explain
 from kube_router.plugins.routing.host import read_host
-from kube_router.plugins.routing.learned import digest, route_of
+from kube_router.plugins.routing.learned import route_of
 from kube_router.plugins.routing.metrics import Metrics
 from kube_router.plugins.routing.model import MAIN, Forward, Neighbour, RouteId, Rule
 from kube_router.plugins.routing.node import NodeKernel, Work
+from kube_router.plugins.routing.published import Published
 from kube_router.plugins.routing.settings import RoutingOptions, with_passwords
 from kube_router.plugins.routing.tablewatch import TableWatch
 from kube_router.plugins.routing.wanted import Cluster
@@ -44,7 +45,6 @@ from kube_router.plugins.routing.watch import Watch
 logger = logging.getLogger(__name__)
 
 AT_ONCE = 200
-JOURNALED_MAX = 20_000  # routes; more are no longer journaled one by one
 
 
 @hookimpl
@@ -67,7 +67,7 @@ class Routing:
 
     name = "routing"
     needs: frozenset[type[Object]] = frozenset({
-        Node, Service, EndpointSlice, facts.Host, facts.Route, facts.Session
+        Node, Service, EndpointSlice, facts.Host, facts.Route, facts.RouteDigest, facts.Session
     })  # fmt: skip
 
     def __init__(self, context: Context) -> None:
@@ -82,11 +82,10 @@ class Routing:
         self._kernel = NodeKernel(self._options, self._cni, fenced=context.fenced)
         self._watch = Watch(wanted=self._is_wanted, uses=self._is_used)
         self._speaker = Speaker(Hooks(routes=self._routes, session=self._session, settled=self._settled))
-        self._settling = False  # the speaker has settled, and the state is to follow
+        self._published = Published(context)
         self._tables = TableWatch()
         self._entries = EntryWatch(self._is_entry)
         self._takeover = Takeover(context.node)
-        self._volatile = False
         self._changed: Callable[[], None] = lambda: None
 
     async def reconcile(self, view: ClusterView, dirty: Dirty) -> Receipt:
@@ -176,27 +175,23 @@ class Routing:
             self._cluster, self._announced = self._empty()
         self._context.publish(facts.Host, [host])
         self._context.confirm(facts.Host)
-        if not self._speaker.settled:
-            kept = {Family.IPV6 if ":" in each.destination else Family.IPV4 for each in self._kernel.routes}
-            self._speaker.set_preserved(kept)
+        kept = {Family.IPV6 if ":" in each.destination else Family.IPV4 for each in self._kernel.routes}
+        self._speaker.set_preserved(kept)
+        self._published.recover(view)
         self._republish(view)
 
     def _republish(self, view: ClusterView) -> None:
         """Let the state hold exactly what the speaker knows, once it knows all."""
         selections = [(prefix, each) for prefix, each in self._speaker.rib.each_selection() if each.best.peer]
         routes = [route_of(prefix, selection) for prefix, selection in selections]
-        whole = self._settling and view.confirmed
+        whole = self._speaker.settled and view.confirmed
         known = {route.name for route in routes}
-        self._publish(routes, [route.name for route in view.each(facts.Route) if whole and route.name not in known])
+        self._published.change(
+            routes, [route.name for route in view.each(facts.Route) if whole and route.name not in known]
+        )
+        self._published.digest(routes)
         if whole:
-            strangers = {session.name for session in view.each(facts.Session)} - self._speaker.neighbours.keys()
-            self._context.publish(facts.Session, gone=sorted(strangers))
-            for kind in (facts.Route, facts.Session):
-                self._context.confirm(kind)
-        if self._volatile:
-            self._context.publish(
-                facts.RouteDigest, [facts.RouteDigest(name="routes", count=len(routes), sha256=digest(routes))]
-            )
+            self._published.confirm(view, list(self._speaker.neighbours))
 
     async def _announce(self, view: ClusterView, dirty: Dirty) -> None:
         """Take in Services and Nodes, and tell the speaker what it is to be."""
@@ -268,20 +263,16 @@ class Routing:
     def _routes(self, changes: Mapping[Prefix, Selection | None]) -> None:
         self._metrics.received.inc(len(changes))
         routes = [route_of(prefix, selection) for prefix, selection in changes.items() if selection is not None]
-        self._publish(routes, [str(prefix) for prefix, selection in changes.items() if selection is None])
-
-    def _publish(self, routes: Sequence[facts.Route], gone: Sequence[str]) -> None:
-        if not self._volatile and len(self._speaker.rib) > JOURNALED_MAX:
-            self._volatile = True
-            self._context.note(f"more than {JOURNALED_MAX} routes: from now on a digest of them is journaled")
-        self._context.publish(facts.Route, routes, gone, journaled=not self._volatile)
+        was_volatile = self._published.is_volatile
+        self._published.change(routes, [str(prefix) for prefix, selection in changes.items() if selection is None])
+        if self._published.is_volatile and not was_volatile:
+            self._changed()  # a digest is to be made
 
     def _session(self, address: str, asn: int, up: bool, why: str) -> None:
         state = "established" if up else "down"
         self._context.publish(facts.Session, [facts.Session(name=address, asn=asn, state=state, error=why)])
 
     def _settled(self) -> None:
-        self._settling = True
         self._changed()
 
     # -- in the worker thread ------------------------------------------------------------------------------------------

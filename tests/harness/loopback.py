@@ -106,6 +106,7 @@ class Node:
         self.routes: dict[str, list[str]] = {}
         self.best: dict[str, Attributes] = {}
         self.sessions: list[tuple[str, int, bool, str]] = []
+        self.withdrawn: list[str] = []
         self.settled_at: float | None = None
         self.speaker = Speaker(
             Hooks(routes=self._routes, session=self._session, settled=self._settled), preserved=tuple(preserved)
@@ -155,7 +156,9 @@ class Node:
         for prefix, selection in changes.items():
             self.routes.pop(str(prefix), None)
             self.best.pop(str(prefix), None)
-            if selection is not None:
+            if selection is None:
+                self.withdrawn.append(str(prefix))
+            else:
                 hops = [str(ip_address(path.next_hop.address)) for path in selection.multipath]
                 self.routes[str(prefix)], self.best[str(prefix)] = hops, selection.best.attributes
 

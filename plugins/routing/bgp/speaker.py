@@ -179,6 +179,7 @@ class Speaker:
         graceful = {a for a, n in self._neighbours.items() if n.config.graceful_restart_s is not None}
         for address in list(self._neighbours):
             self._remove(address, ADMINISTRATIVE_SHUTDOWN, "the agent stops", silent=address in graceful)
+        self.rib.take_changes()  # an end withdraws nothing: what was learned stays as the stale routes of a restart
         if self._flush is not None:
             self._flush.cancel()
             self._flush = None

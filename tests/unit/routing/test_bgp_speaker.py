@@ -158,13 +158,14 @@ async def test_what_is_refused_goes_at_once_and_comes_back_without_being_asked_f
         assert one.ups_and_downs(2) == [True]
 
 
-async def test_configured_before_it_runs_it_speaks_from_then_on_and_again_after_an_end() -> None:
+async def test_an_end_withdraws_nothing_and_what_is_learned_again_after_it_was_never_gone() -> None:
     async with world() as w:
         one, two_ = await two(w)
         one.stop()
         await until(lambda: not two_.is_up(1), "the end")
         assert not one.speaker.settled
         assert one.speaker.neighbours == {}
-        one.routes.clear()
         one.start()
-        await until(lambda: one.routes and one.speaker.settled, "the routes again")
+        await until(lambda: one.speaker.settled and len(one.speaker.rib) == 2, "the routes again")
+        assert one.routes == {"10.244.2.0/24": ["10.0.0.2"]}
+        assert pods(2) not in one.withdrawn
