@@ -328,8 +328,12 @@ def test_what_the_go_router_left_is_taken_over_while_pods_talk() -> None:
             lab.lab.start_agents()
             lab.expect_mesh()
             for node in lab.nodes:
-                until(lambda n=node: lab.routes(n, protocol="17", table="all") == set(), what=f"takeover on {node}")
+                until(partial(gone, lab, node), what=f"takeover on {node}")
             assert "10.77.0.0/16" in lab.run("node-1", "ip route")
             assert "from 10.244.0.0/16" not in lab.run("node-1", "ip rule")
         assert probing.lost == {name: [] for name in probing.lost}
         assert min(probing.answered.values()) > 50
+
+
+def gone(lab: Routed, node: str) -> bool:
+    return lab.routes(node, protocol="17", table="all") == set()
