@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 
 from kube_router.core.view import Cause, ClusterView, Line, causes_of
+from kube_router.events.faults import Faults
 from kube_router.events.model import Node, Service
-from kube_router.plugins.routing import facts, nftables, render
+from kube_router.plugins.routing import annotations, facts, nftables, render
 from kube_router.plugins.routing.announce import AnnounceTable
 from kube_router.plugins.routing.bgp.model import Kind
 from kube_router.plugins.routing.config import Configured
@@ -17,15 +18,16 @@ def lines(
     view: ClusterView, node: str, configured: Configured, announced: AnnounceTable, cluster: Cluster, *, egress: bool
 ) -> list[Line]:
     """Return all that this node would say and hold: the speaker's in words, the kernel's as ip(8) and nft write it."""
-    nodes = {each.address: one.name for one in view.each(Node) for each in one.addresses}
+    nodes = _owners(view)
     found = [*_speaker(view, node, configured, announced, nodes), *_kernel(view, cluster.wanted, nodes)]
     for one in view.each(facts.RouteDigest):
         text = f"# {one.count} routes are not in the journal (sha256 {one.sha256})"
         found.append(Line(text, causes_of(view, facts.RouteDigest, one.name)))
     if egress:
-        because = causes_of(view, Node, node)
         members = nftables.members(**cluster.egress)
-        found += [Line(text, because) for text in nftables.lines(members)]
+        found += [
+            Line(text, _named(view, text, nodes) or causes_of(view, Node, node)) for text in nftables.lines(members)
+        ]
     return found
 
 
@@ -49,11 +51,31 @@ def _speaker(
 
 
 def _kernel(view: ClusterView, wanted: Wanted, nodes: Mapping[str, str]) -> Iterator[Line]:
+    seen: dict[str, tuple[Cause, ...]] = {}  # by what a line makes: later ones name it alone
     for text in render.lines(wanted):
-        because = causes_of(view, facts.Route, text.split()[3]) if text.startswith(("ip route", "ip -6 route")) else ()
-        for word in text.split() if not because else ():
-            because = because or _node_of(view, word, nodes)
+        words = text.split()
+        because = causes_of(view, facts.Route, words[3]) if words[1] == "route" else ()
+        because = because or _named(view, text, nodes) or next((seen[word] for word in words if word in seen), ())
+        if words[1:3] == ["link", "add"]:
+            seen[words[4]] = because
+        elif words[0] == "bridge":
+            seen[words[3]] = because
         yield Line(text, because)
+
+
+def _named(view: ClusterView, text: str, nodes: Mapping[str, str]) -> tuple[Cause, ...]:
+    """Return the nodes whose addresses and pod CIDRs a line names."""
+    names = [nodes.get(word) or nodes.get(word.partition("/")[0]) for word in text.split()]
+    return tuple(cause for name in dict.fromkeys(names) if name for cause in causes_of(view, Node, name))
+
+
+def _owners(view: ClusterView) -> dict[str, str]:
+    """Return whose addresses and pod CIDRs are whose."""
+    owners = dict[str, str]()
+    for node in view.each(Node):
+        owners |= {each.address: node.name for each in node.addresses}
+        owners |= {str(cidr): node.name for cidr in annotations.pod_cidrs(node, Faults("Node", node.name))}
+    return owners
 
 
 def _node_of(view: ClusterView, address: str, nodes: Mapping[str, str]) -> tuple[Cause, ...]:
