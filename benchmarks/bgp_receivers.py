@@ -16,7 +16,7 @@ from harness.bgpnet import Network
 from harness.daemon import Daemon
 from harness.netns import run_in
 
-from benchmarks.process import rss_mb
+from benchmarks.process import exact_rss_mb
 
 ASN = 64512
 READY_S_MAX = 60.0
@@ -53,7 +53,8 @@ class Receiver:
         return time.monotonic()
 
     def rss_mb(self) -> float:
-        return rss_mb(self.pid())
+        """Return its resident set."""
+        return exact_rss_mb(self.pid())
 
 
 def node(number: int, address: str, pod_cidr: str) -> str:

@@ -24,6 +24,13 @@ def rss_mb(pid: int) -> float:
     return _status_kib(pid, "VmRSS") * 1024 / 1e6
 
 
+def exact_rss_mb(pid: int) -> float:
+    """Return the resident set in MB, page by page: ``rss_mb`` may be some MB behind a process that is at work."""
+    found = re.search(r"^Rss:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
+    assert found, f"/proc/{pid}/smaps_rollup has no Rss"
+    return int(found[1]) * 1024 / 1e6
+
+
 def peak_rss_mb(pid: int) -> float:
     """Return the largest resident set so far, in MB."""
     return _status_kib(pid, "VmHWM") * 1024 / 1e6

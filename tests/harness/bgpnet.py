@@ -90,25 +90,35 @@ class Network:
 
     def talks(self, name: str, source: str, other: str, target: str) -> bool:
         """Tell whether a TCP connection from an address in one namespace to one in another carries words both ways."""
-
-        def connect() -> socket.socket:
-            return socket.create_connection((target, port), timeout=TALK_S_MAX, source_address=(source, 0))
-
-        family = socket.AF_INET6 if ":" in target else socket.AF_INET
-        with run_in(self.netns(other), lambda: socket.create_server((target, 0), family=family)) as server:
-            server.settimeout(TALK_S_MAX)
-            port = server.getsockname()[1]
-            try:
-                with run_in(self.netns(name), connect) as client, server.accept()[0] as accepted:
-                    return _carries(client, accepted) and _carries(accepted, client)
-            except OSError:
-                return False
+        return talks(self.netns(name), source, self.netns(other), target)
 
     def _make(self, name: str) -> str:
         netns = self.netns(name)
         sh(f"ip netns add {netns}")
         self._names.append(netns)
         return netns
+
+
+def talks(one: str, source: str, other: str, target: str) -> bool:
+    """Tell whether a TCP connection from an address in a namespace to one in another carries words both ways.
+
+    Whoever accepts it sees the source as it was.
+    """
+
+    def connect() -> socket.socket:
+        return socket.create_connection((target, port), timeout=TALK_S_MAX, source_address=(source, 0))
+
+    family = socket.AF_INET6 if ":" in target else socket.AF_INET
+    with run_in(other, lambda: socket.create_server((target, 0), family=family)) as server:
+        server.settimeout(TALK_S_MAX)
+        port = server.getsockname()[1]
+        try:
+            with run_in(one, connect) as client:
+                accepted, sender = server.accept()
+                with accepted:
+                    return sender[0] == source and _carries(client, accepted) and _carries(accepted, client)
+        except OSError:
+            return False
 
 
 def _carries(one: socket.socket, other: socket.socket) -> bool:

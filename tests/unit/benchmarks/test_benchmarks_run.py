@@ -26,6 +26,8 @@ def test_each_benchmark_says_whether_it_can_run_here() -> None:
         "bgp_fuzz",
         "agent_memory",
         "latency",
+        "bgp_convergence",
+        "bgp_mesh",
         "firewall_packets",
         "firewall_programming",
         "firewall_latency",
