@@ -8,6 +8,7 @@ Answer = Mapping[str, Any]
 _WAYS = {
     "learned": "learned by BGP from {peers}, next hop {next_hops} ({why})",
     "pods": "this node's own pods",
+    "local": "this node's own address",
     "link": "a network this node is on",
     "gateway": "by the node's own routes",
 }

@@ -5,7 +5,7 @@ are those of the journal, and what they lead through is planned anew.
 """
 
 from collections.abc import Mapping
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address, ip_interface, ip_network
 
 from kube_router.core.view import ClusterView, Dirty, causes_of
 from kube_router.events.model import Node, Object, Service
@@ -17,20 +17,26 @@ from kube_router.plugins.routing.wanted import Cluster
 
 
 def explain(
-    view: ClusterView, question: Mapping[str, object], options: RoutingOptions, node: str
+    view: ClusterView,
+    question: Mapping[str, object],
+    options: RoutingOptions,
+    node: str,
+    *,
+    cni_cidrs: tuple[str, ...] = (),
 ) -> Mapping[str, object]:
     """Answer ``{"route": ADDRESS}``. ValueError where it is no address.
 
-    ``way``: ``learned`` by BGP, ``link`` (a network of this node's own), ``pods`` (its own), ``gateway``, or ``none``.
+    ``way``: ``learned`` by BGP, ``link`` (a network of this node's own), ``local`` (its own address), ``pods`` (its
+    own), ``gateway``, or ``none``.
     """
     text = str(question.get("route", ""))
     try:
         address = ip_address(text)
     except ValueError:
         raise ValueError(f"{text[:100]!r} is no IP address") from None
-    cluster = Cluster(node, options)
+    cluster = Cluster(node, options, cni_cidrs=cni_cidrs)
     cluster.update(view, Dirty(everything=True))
-    announced = AnnounceTable(options, node)
+    announced = AnnounceTable(options, node, cni_cidrs=cni_cidrs)
     announced.update(view, Dirty(everything=True))
     answer: dict[str, object] = {"address": str(address), "node": node, "seq": view.seq}
     answer |= _way(view, cluster, str(address), node)
@@ -62,10 +68,12 @@ def _way(view: ClusterView, cluster: Cluster, text: str, node: str) -> dict[str,
     host = view.get(facts.Host, node) or facts.Host(name=node)
     because = _causes(view, facts.Host, node)
     for link in host.links:
-        for one in link.addresses:
-            network = ip_network(one, strict=False)
-            if address in network:
-                words = {"way": "link", "prefix": str(network), "through": link.name, "because": because}
+        for interface in map(ip_interface, link.addresses):
+            way, network = "link", interface.network
+            if address == interface.ip:
+                way, network = "local", ip_network(address)
+            if address in network and (link.up or way == "local"):
+                words = {"way": way, "prefix": str(network), "through": link.name, "because": because}
                 ways.append((network.prefixlen, 2, dict(words)))
     for gateway in host.gateways:
         network = ip_network(gateway.destination)
@@ -97,11 +105,12 @@ def _learned(view: ClusterView, prefix: str, hops: object) -> dict[str, object]:
 def _stranded(view: ClusterView, cluster: Cluster, text: str) -> dict[str, object]:
     """Return why a learned route that covers the address is not installed."""
     address = ip_address(text)
-    for route in view.each(facts.Route):
-        if address in ip_network(route.name):
-            words = [f"next hop {hop}: {cluster.surroundings.reach(hop).why}" for hop in route.next_hops]
-            return {"prefix": route.name, "why": "; ".join(words)}
-    return {}
+    covering = [route for route in view.each(facts.Route) if address in ip_network(route.name)]
+    if not covering:
+        return {}
+    route = max(covering, key=lambda each: ip_network(each.name).prefixlen)
+    words = [f"next hop {hop}: {cluster.surroundings.reach(hop).why}" for hop in route.next_hops]
+    return {"prefix": route.name, "why": "; ".join(words)}
 
 
 def _service(view: ClusterView, key: str) -> list[dict[str, object]]:

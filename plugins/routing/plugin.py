@@ -139,7 +139,7 @@ class Routing:
 
     def explain(self, view: ClusterView, question: Mapping[str, object]) -> Mapping[str, object]:
         """Answer ``kr explain --route``."""
-        return explain(view, question, self._options, self._context.node)
+        return explain(view, question, self._options, self._context.node, cni_cidrs=self._cni_cidrs)
 
     def status(self) -> Mapping[str, object]:
         """Return what ``kr status`` shows besides."""
