@@ -7,6 +7,7 @@ agent (a flag) or leaves out one item (an annotation) is for the caller to say. 
 import base64
 import binascii
 import re
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from kube_router.core import pflag
@@ -17,6 +18,7 @@ BFD_INTERVAL_MAX_MS = 4294967  # in microseconds it has to fit 32 bits (RFC 5880
 ASN_MAX = 4294967294  # RFC 7300 reserves the last one
 PORT_MAX = 65535
 PASSWORD_BYTES_MAX = 80  # TCP_MD5SIG_MAXKEYLEN (linux/tcp.h)
+PREFIXES_MAX = 16384  # kept parsed: two of each of some thousand nodes
 UINT16_MAX, UINT32_MAX = 0xFFFF, 0xFFFFFFFF
 
 # RFC 5396 writes AS numbers in decimal. Reserved are: 0 (RFC 7607), 23456 (6793), 64496-64511 and 65536-65551 (5398,
@@ -118,6 +120,7 @@ def unicast(value: object) -> str:
     return found
 
 
+@lru_cache(maxsize=PREFIXES_MAX)  # the pod CIDRs of all nodes are read again whenever one of these changes
 def prefix(text: str) -> Prefix:
     """Return a CIDR; host bits are cleared."""
     found = canonical.network(text)

@@ -1,14 +1,14 @@
 """The cluster as routing sees it → what the kernel of this node should hold (pure).
 
-Everything but the routes is small and made anew whenever a Node or the host's own facts change. Routes come by the
-thousand: each is made from its ``Route`` object alone, and only those that are dirty; the few sets of next hops that
-occur are translated once. Tunnels stand for the next hops that some route uses, so a route that is the first or last
-to use one changes more than itself (``take`` says so).
+All is made anew whenever a Node or the host's own facts change. Routes come by the thousand: each is made from its
+``Route`` object alone, and only those that are dirty; the few sets of next hops that occur are translated once. Tunnels
+stand for the next hops that some route uses, so a route that is the first or last to use one changes more than itself
+(``take`` says so).
 """
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from typing import NamedTuple
 
@@ -23,7 +23,9 @@ from kube_router.plugins.routing.model import (
     MAIN,
     OVERLAY_TABLE,
     VXLAN_PORT,
+    Forward,
     FouPort,
+    Neighbour,
     Route,
     RouteId,
     Rule,
@@ -78,14 +80,18 @@ class Cluster:
 
     def __init__(self, node: str, options: RoutingOptions, *, cni_cidrs: tuple[str, ...] = ()) -> None:
         self._node, self._options, self._cni_cidrs = node, options, cni_cidrs
-        self.wanted = Wanted(routes={}, devices={}, neighbours={}, forwards={})
         self.surroundings = Surroundings(Reach(facts.Host(name=node), options, {}, ()))
-        self._routes: dict[RouteId, Route] = {}
+        self._routes: dict[RouteId, Route] = {}  # these four are what ``wanted`` holds
+        self._devices: dict[str, Tunnel] = {}
+        self._neighbours: dict[Neighbour, str] = {}
+        self._forwards: dict[Forward, str] = {}
         self._translated: dict[tuple[str, ...], Translated] = {}
         self._overlaid: Counter[str] = Counter()  # how many routes use each next hop of the overlay
+        self._reached: set[str] = set()  # those of them for which ``wanted`` holds what they need
         self._uses: dict[str, tuple[str, ...]] = {}  # next hops of the overlay by prefix
         self._stranded: dict[str, set[str]] = {}  # prefixes by the next hop that cannot be reached
         self._stranding: dict[str, tuple[str, ...]] = {}  # and the other way round
+        self.wanted = self._begin_anew()
 
     # -- taking in -----------------------------------------------------------------------------------------------------
 
@@ -100,26 +106,33 @@ class Cluster:
     def begin(self, view: ClusterView) -> None:
         """Take in all but the routes, and forget those: they are to be taken in anew."""
         self.surroundings = self._look_around(view)
-        self._routes = {}
         self._translated.clear()
         self._overlaid.clear()
         self._uses.clear()
         self._stranded.clear()
         self._stranding.clear()
-        self.wanted = self._rest()
+        self._reached.clear()
+        self.wanted = self._begin_anew()
 
     def take(self, view: ClusterView, prefixes: Iterable[str]) -> bool:
         """Take in some routes; return whether more than routes has changed by it."""
-        before = +self._overlaid
+        touched: set[str] = set()
         for prefix in prefixes:
-            self._take_route(prefix, view.get(facts.Route, prefix))
-        if (+self._overlaid).keys() == before.keys():
-            return False
-        self.wanted = self._rest()
-        return True
+            touched |= self._take_route(prefix, view.get(facts.Route, prefix))
+        came = sorted(hop for hop in touched - self._reached if self._overlaid[hop])
+        went = [hop for hop in touched & self._reached if not self._overlaid[hop]]
+        for hop in came:
+            self._add_overlay(hop)
+        for hop in went:
+            self._remove_overlay(hop)
+        if came or went:
+            self.wanted = replace(self.wanted, fou_ports=self._fou_ports())
+        return bool(came or went)
 
-    def _take_route(self, prefix: str, route: facts.Route | None) -> None:
-        for hop in self._uses.pop(prefix, ()):
+    def _take_route(self, prefix: str, route: facts.Route | None) -> set[str]:
+        """Take in one; return the next hops of the overlay that it used or uses."""
+        touched = set(self._uses.pop(prefix, ()))
+        for hop in touched:
             self._overlaid[hop] -= 1
         for hop in self._stranding.pop(prefix, ()):
             self._stranded[hop].discard(prefix)
@@ -127,6 +140,7 @@ class Cluster:
         if made.overlaid:
             self._uses[prefix] = made.overlaid
             self._overlaid.update(made.overlaid)
+            touched.update(made.overlaid)
         if made.stranded:
             self._stranding[prefix] = made.stranded
             for hop in made.stranded:
@@ -135,6 +149,7 @@ class Cluster:
             self._routes.pop(RouteId(prefix, MAIN), None)
         else:
             self._routes[RouteId(prefix, MAIN)] = made.route
+        return touched
 
     def _translate(self, next_hops: tuple[str, ...]) -> Translated:
         made = self._translated.get(next_hops)
@@ -183,41 +198,50 @@ class Cluster:
         cni = self._cni_cidrs if node.name == self._node else ()
         return annotations.pod_cidrs(node, Faults("Node", node.name), cni=cni)  # faults are config.py's to tell
 
-    def _rest(self) -> Wanted:
-        """Return what is wanted, all but the routes made anew."""
-        options, wanted = self._options, Wanted(routes=self._routes, devices={}, neighbours={}, forwards={})
-        if not options.enable_overlay:
-            return wanted
-        around = self.surroundings
-        routes, devices = self._routes, dict[str, Tunnel]()
-        neighbours, forwards = {}, {}
-        used = sorted(hop for hop, count in self._overlaid.items() if count > 0)
-        for stale in [each for each in routes if each.table == OVERLAY_TABLE]:
-            del routes[stale]
-        for next_hop in used:
-            local = around.own.get(_family(next_hop), "")
-            if options.overlay_encap == "vxlan":
-                name, device = vxlan_name(next_hop), vxlan(local, port=VXLAN_PORT, mtu=self._mtu(next_hop))
-                neighbour, forward, mac = vxlan_entries(next_hop)
-                neighbours[neighbour], forwards[forward] = mac, next_hop
-                hop = vxlan_hop(next_hop)
-            else:
-                name, device = tunnel_name(next_hop), self._tunnel(local, next_hop)
-                hop = tunnel_hop(next_hop)
-            devices[name] = device
-            routes[RouteId(host_prefix(next_hop), OVERLAY_TABLE)] = Route((hop,), local)
+    def _begin_anew(self) -> Wanted:
+        """Return what is wanted without any route."""
+        self._routes, self._devices, self._neighbours, self._forwards = {}, {}, {}, {}
+        rules = frozenset(Rule(cidr, OVERLAY_TABLE) for cidr in self.surroundings.pods)
         return Wanted(
-            routes=routes,
-            devices=devices,
-            neighbours=neighbours,
-            forwards=forwards,
-            rules=frozenset(Rule(cidr, OVERLAY_TABLE) for cidr in around.pods),
-            fou_ports=frozenset(
-                FouPort(device.port, 6 if device.kind == "fou6" else 4)
-                for device in devices.values()
-                if device.kind in ("fou", "fou6")
-            ),
+            routes=self._routes,
+            devices=self._devices,
+            neighbours=self._neighbours,
+            forwards=self._forwards,
+            rules=rules if self._options.enable_overlay else frozenset(),
         )
+
+    def _add_overlay(self, next_hop: str) -> None:
+        """Want what the overlay needs to reach a next hop."""
+        local = self.surroundings.own.get(_family(next_hop), "")
+        if self._options.overlay_encap == "vxlan":
+            self._devices[vxlan_name(next_hop)] = vxlan(local, port=VXLAN_PORT, mtu=self._mtu(next_hop))
+            neighbour, forward, mac = vxlan_entries(next_hop)
+            self._neighbours[neighbour], self._forwards[forward] = mac, next_hop
+            hop = vxlan_hop(next_hop)
+        else:
+            self._devices[tunnel_name(next_hop)] = self._tunnel(local, next_hop)
+            hop = tunnel_hop(next_hop)
+        self._routes[RouteId(host_prefix(next_hop), OVERLAY_TABLE)] = Route((hop,), local)
+        self._reached.add(next_hop)
+
+    def _remove_overlay(self, next_hop: str) -> None:
+        """Want it no longer; a vxlan device goes with the last next hop of its family."""
+        self._reached.discard(next_hop)
+        del self._routes[RouteId(host_prefix(next_hop), OVERLAY_TABLE)]
+        if self._options.overlay_encap != "vxlan":
+            del self._devices[tunnel_name(next_hop)]
+            return
+        neighbour, forward, _ = vxlan_entries(next_hop)
+        del self._neighbours[neighbour], self._forwards[forward]
+        if not any(_family(hop) is _family(next_hop) for hop in self._reached):
+            del self._devices[vxlan_name(next_hop)]
+
+    def _fou_ports(self) -> frozenset[FouPort]:
+        """Return the ports that the other ends of FOU tunnels send to."""
+        if self._options.overlay_encap != "fou":
+            return frozenset()
+        families = {6 if _family(hop) is Family.IPV6 else 4 for hop in self._reached}
+        return frozenset(FouPort(self._options.overlay_encap_port, family) for family in families)
 
     def _tunnel(self, local: str, remote: str) -> Tunnel:
         mtu, v6 = self._mtu(remote), ":" in remote
