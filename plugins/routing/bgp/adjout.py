@@ -167,6 +167,10 @@ class Group:
         """Return what a member has been told (Adj-RIB-Out), by prefix."""
         return sorted((p, batch.key.exported) for p, batch in self._told.items() if batch.key.source != member)
 
+    def count(self, member: str) -> int:
+        """Return how many prefixes that is; also for a thread beside the one that changes them."""
+        return sum(len(batch.prefixes) for batch in list(self._batches.values()) if batch.key.source != member)
+
     def _batch(self, selection: Selection, family: Family) -> _Batch | None:
         """Return the batch a selection belongs to, ``None`` where it is not told to this group."""
         exported = export(self._config, self._peer, selection.best, selection.source)

@@ -58,7 +58,7 @@ class Neighbour:
     def told(self) -> int:
         """How many prefixes it is told."""
         group = self.group
-        return len(group.announced(self.config.address)) if group is not None else 0
+        return group.count(self.config.address) if group is not None else 0
 
     def note_faults(self, faults: Sequence[str]) -> None:
         """Count an UPDATE with faults; the log gets the first, the second, the fourth and so on of them."""
