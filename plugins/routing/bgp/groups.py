@@ -18,7 +18,7 @@ class Groups:
     def __init__(self, rib: Rib, find: Find) -> None:
         self._rib, self._find = rib, find
         self._groups: dict[adjout.GroupKey, adjout.Group] = {}
-        self._told: set[Prefix] = set()  # own prefixes that groups know of
+        self._own: set[Prefix] = set()  # prefixes whose selection is an own path, as far as groups may know
 
     def configure(self, before: SpeakerConfig | None, config: SpeakerConfig) -> None:
         """Export by a new configuration from now on."""
@@ -29,9 +29,8 @@ class Groups:
             self._tell_all(dict(self._rib.each_selection()))
 
     def clear(self) -> None:
-        """Forget all: the speaker stops."""
+        """Forget the groups: the speaker stops. The table stays, so which prefixes are own ones does too."""
         self._groups.clear()
-        self._told.clear()
 
     def join(self, neighbour: Neighbour) -> None:
         """Tell a neighbour whose session came up all there is, and from now on what changes."""
@@ -77,9 +76,12 @@ class Groups:
 
     def tell(self, changes: Mapping[Prefix, Selection | None]) -> None:
         """Tell every group what has changed. Who reflects nothing tells of its own prefixes alone."""
+        own = {prefix for prefix, selection in changes.items() if selection is not None and not selection.best.peer}
+        past = {prefix for prefix in self._own.intersection(changes) if prefix not in own}
         if not self._config.cluster_id:
-            changes = {p: s for p, s in changes.items() if p in self._told or (s is not None and not s.best.peer)}
-            self._told = self._told - changes.keys() | {p for p, s in changes.items() if s and not s.best.peer}
+            changes = {prefix: selection for prefix, selection in changes.items() if prefix in own or prefix in past}
+        self._own |= own
+        self._own -= past
         if changes:
             self._tell_all(changes)
 

@@ -119,6 +119,7 @@ class Speaker:
             self._stop()
 
     def _apply(self, before: SpeakerConfig | None, config: SpeakerConfig) -> None:
+        self.flush()  # what happened before is told as before
         anew = before is None or (before.asn, before.router_id) != (config.asn, config.router_id)
         if self._deferral is None:
             self._deferral = restart.Deferral(config.peers, config.deferral_s)
