@@ -250,9 +250,9 @@ class Agent:
         return http.Answer(200, b"OK\n")
 
     async def _readyz(self) -> http.Answer:
-        late = [runner.name for runner in self.runners if not runner.confirmed]
+        late = [runner.name for runner in self.runners if not runner.ready]
         if late:
-            return http.Answer(500, f"not yet in sync: {', '.join(late)}\n".encode())
+            return http.Answer(500, f"not ready yet: {', '.join(late)}\n".encode())
         return http.Answer(200, b"OK\n")
 
     async def _metrics(self) -> http.Answer:

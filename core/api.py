@@ -111,6 +111,7 @@ class Plugin(Protocol):
     ``resync_s``                seconds after which everything is compared again although nothing happened; 300
     ``deadline_s``              how long a reconcile may take before it is given up; 60
     ``async watch(changed)``    runs beside and calls ``changed()`` when somebody else changes what is ours
+    ``ready()``                 whether ``/readyz`` may be 200, once what the API server confirmed has been reconciled
     ``status()``                a mapping of words to words that ``kr status`` shows besides
     ``answer(question)``        answers a local client's question, a mapping, with what can be JSON; ValueError for one
                                 that makes no sense

@@ -103,6 +103,12 @@ class Runner:
             await self._attempts()
             tasks.cancel_scope.cancel()
 
+    @property
+    def ready(self) -> bool:
+        """Whether the plugin has reconciled what the source confirmed, and says of itself that it is ready."""
+        ready = getattr(self._plugin, "ready", None)
+        return self.sourced and (bool(ready()) if callable(ready) else True)
+
     def stop(self) -> None:
         """Let the reconcile that is under way finish and start no other."""
         self.stopping = True

@@ -9,7 +9,7 @@ Routes of an earlier run stay until the speaker has *settled* (every neighbour h
 time to): then those that nobody told are withdrawn from the state, and the kind is confirmed.
 """
 
-import logging
+import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -42,9 +42,9 @@ from kube_router.plugins.routing.tablewatch import TableWatch
 from kube_router.plugins.routing.wanted import Cluster
 from kube_router.plugins.routing.watch import Watch
 
-logger = logging.getLogger(__name__)
-
 AT_ONCE = 200
+LATE_S = 30.0  # for a session and its routes, once a password is known
+READY_S = 30.0  # a neighbour that is away does not keep the node from being called ready for longer
 
 
 @hookimpl
@@ -86,6 +86,8 @@ class Routing:
         self._tables = TableWatch()
         self._entries = EntryWatch(self._is_entry)
         self._takeover = Takeover(context.node)
+        self._ready_at = math.inf
+        self._late_until = 0.0  # until then a peer whose password came late may still tell routes of an earlier run
         self._changed: Callable[[], None] = lambda: None
 
     async def reconcile(self, view: ClusterView, dirty: Dirty) -> Receipt:
@@ -103,6 +105,8 @@ class Routing:
             dirty = Dirty(dirty.refs, everything=True)
             await self._look(view)
         await self._announce(view, dirty)
+        if dirty.everything:
+            self._republish(view)
         work = await self._take(view, dirty)
         with self._metrics.kernel_time.time():
             done = await self._context.run(self._kernel.bring, work)
@@ -118,6 +122,7 @@ class Routing:
     async def watch(self, changed: Callable[[], None]) -> None:
         """Speak BGP; call ``changed`` when somebody else changes what is ours, or the node's own links change."""
         self._changed = changed
+        self._ready_at = anyio.current_time() + READY_S
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._speaker.run)
@@ -144,6 +149,10 @@ class Routing:
     def status(self) -> Mapping[str, object]:
         """Return what ``kr status`` shows besides."""
         return show.status(self._speaker, self._configured)
+
+    def ready(self) -> bool:
+        """Return whether the neighbours have told their routes, or have had half a minute to."""
+        return self._speaker.settled or anyio.current_time() >= self._ready_at
 
     async def cleanup(self) -> None:
         await self._context.run(self._kernel.cleanup)
@@ -178,18 +187,17 @@ class Routing:
         kept = {Family.IPV6 if ":" in each.destination else Family.IPV4 for each in self._kernel.routes}
         self._speaker.set_preserved(kept)
         self._published.recover(view)
-        self._republish(view)
 
     def _republish(self, view: ClusterView) -> None:
         """Let the state hold exactly what the speaker knows, once it knows all."""
-        selections = [(prefix, each) for prefix, each in self._speaker.rib.each_selection() if each.best.peer]
-        routes = [route_of(prefix, selection) for prefix, selection in selections]
-        whole = self._speaker.settled and view.confirmed
-        known = {route.name for route in routes}
-        self._published.change(
-            routes, [route.name for route in view.each(facts.Route) if whole and route.name not in known]
-        )
-        self._published.digest(routes)
+        learned = {str(prefix) for prefix, each in self._speaker.rib.each_selection() if each.best.peer}
+        held = {route.name for route in view.each(facts.Route)}
+        whole = self._speaker.settled and view.confirmed and anyio.current_time() >= self._late_until
+        if learned - held or (whole and held - learned):
+            selections = self._speaker.rib.each_selection()
+            routes = [route_of(prefix, each) for prefix, each in selections if each.best.peer]
+            self._published.change(routes, sorted(held - learned) if whole else ())
+        self._published.digest(list(view.each(facts.Route)))
         if whole:
             self._published.confirm(view, list(self._speaker.neighbours))
 
@@ -202,6 +210,7 @@ class Routing:
             await checkpoint()
         if not touched:
             return
+        waited = set(self._configured.waiting)
         with self._metrics.peers_sync_time.time():
             self._configured = speaker_config(
                 view,
@@ -213,6 +222,8 @@ class Routing:
             )
             if self._configured.config is not None:
                 self._metrics.count_announced(self._speaker.config, self._configured.config)
+                if waited.difference(self._configured.waiting):
+                    self._late_until = anyio.current_time() + LATE_S
                 self._speaker.configure(self._configured.config)
 
     async def _take(self, view: ClusterView, dirty: Dirty) -> Work:

@@ -22,11 +22,15 @@ Address = IPv4Address | IPv6Address
 
 
 class Reached(NamedTuple):
-    """A next hop's hop, or in words why it has none. ``overlay``: it goes through a tunnel of ours."""
+    """A next hop's hop, or in words why it has none. ``overlay``: it goes through a tunnel of ours.
+
+    ``is_meant``: that it has none is what the operator asked for.
+    """
 
     hop: Hop | None
     why: str = ""
     overlay: bool = False
+    is_meant: bool = False
 
 
 class Reach:
@@ -64,7 +68,9 @@ class Reach:
             return Reached(Hop(next_hop, device))
         if is_node:
             name = self._nodes[next_hop]
-            return Reached(None, f"node {name} is in another subnet and --enable-overlay=false: left to the network")
+            return Reached(
+                None, f"node {name} is in another subnet and --enable-overlay=false: left to the network", is_meant=True
+            )
         return self._by_gateway(address)
 
     def _by_gateway(self, address: Address) -> Reached:

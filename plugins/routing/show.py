@@ -136,7 +136,13 @@ def _best(speaker: Speaker, peer: str) -> Iterator[tuple[Prefix, Row]]:
             if not peer or path.peer == peer:
                 best = path == selection.best
                 why = selection.why if best else "as good as the best"
-                yield prefix, {**_path(prefix, path), "best": best, "used": True, "why": why}
+                now = next((one for one in speaker.rib.paths(prefix) if _same(one, path)), path)
+                yield prefix, {**_path(prefix, now), "best": best, "used": True, "why": why}
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Whether two are the same path but for its being stale, which a selection does not follow."""
+    return (one.peer, one.path_id) == (other.peer, other.path_id)
 
 
 def _received(speaker: Speaker, peer: str) -> Iterator[tuple[Prefix, Row]]:

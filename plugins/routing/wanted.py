@@ -290,10 +290,10 @@ class Cluster:
         """One for each next hop of learned routes that cannot be reached."""
         problems = []
         for next_hop, prefixes in sorted(self._stranded.items()):
-            if prefixes:
+            how = self.surroundings.reach(next_hop)
+            if prefixes and not how.is_meant:
                 first, more = min(prefixes), f" and {len(prefixes) - 1} more" if len(prefixes) > 1 else ""
-                why = self.surroundings.reach(next_hop).why
-                problems.append(Problem("Route", first, f"next hop {next_hop}: {why}; not installed{more}"))
+                problems.append(Problem("Route", first, f"next hop {next_hop}: {how.why}; not installed{more}"))
         return tuple(problems)
 
 

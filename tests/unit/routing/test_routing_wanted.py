@@ -120,10 +120,9 @@ def test_without_an_overlay_another_subnet_is_left_to_the_network() -> None:
     rig.learn(route("10.244.3.0/24", "10.0.9.3"))
     assert rig.cluster.wanted.routes == {}
     assert rig.cluster.wanted.rules == frozenset()
-    (problem,) = rig.cluster.problems
-    assert str(problem) == (
-        "Route 10.244.3.0/24: next hop 10.0.9.3: node node-3 is in another subnet and --enable-overlay=false: "
-        "left to the network; not installed"
+    assert rig.cluster.problems == ()  # it is what was asked for
+    assert rig.cluster.surroundings.reach("10.0.9.3").why == (
+        "node node-3 is in another subnet and --enable-overlay=false: left to the network"
     )
 
 
