@@ -46,8 +46,11 @@ class Groups:
         neighbour.send(group.table(neighbour.config.address))
 
     def leave(self, neighbour: Neighbour) -> None:
-        """Tell a neighbour nothing more."""
+        """Tell a neighbour nothing more: its session is over."""
         neighbour.forget_backlog()
+        self._quit(neighbour)
+
+    def _quit(self, neighbour: Neighbour) -> None:
         if (group := neighbour.group) is not None:
             group.members.discard(neighbour.config.address)
             neighbour.group = None
@@ -61,7 +64,7 @@ class Groups:
         if group is None or negotiated is None:
             return
         before = {prefix for prefix, _ in group.announced(config.address)}
-        self.leave(neighbour)
+        self._quit(neighbour)  # what it was told and has not read yet stays on its way
         self.join(neighbour)
         assert neighbour.group is not None
         lost = before - {prefix for prefix, _ in neighbour.group.announced(config.address)}

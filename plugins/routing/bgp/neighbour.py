@@ -48,7 +48,6 @@ class Neighbour:
         self.helper = restart.Helper()
         self.timers = Timers(lambda name: expired(self, name))
         self.group: adjout.Group | None = None
-        self.rejected = 0  # paths that may not be used
         self.faults = 0  # UPDATEs that RFC 7606 made withdrawals of
         self.last_fault = ""
         self._backlog: list[bytes] = []
@@ -59,6 +58,11 @@ class Neighbour:
         """How many prefixes it is told."""
         group = self.group
         return group.count(self.config.address) if group is not None else 0
+
+    @property
+    def has_backlog(self) -> bool:
+        """Whether some of what it is told has not reached its socket yet."""
+        return bool(self._backlog)
 
     def note_faults(self, faults: Sequence[str]) -> None:
         """Count an UPDATE with faults; the log gets the first, the second, the fourth and so on of them."""

@@ -3,14 +3,31 @@
 from typing import Any
 
 import pytest
-from harness.loopback import address, config, peer, until, world
+from bgp_neighbours import Hearer
+from harness.loopback import Raw, address, config, connection, outside, peer, until, world
 from virtual_time import BACKEND
 
-from kube_router.plugins.routing.bgp.model import Kind, prefix_of
+from kube_router.plugins.routing.bgp import session
+from kube_router.plugins.routing.bgp.model import Kind, Negotiated, Prefix, prefix_of
+from kube_router.plugins.routing.bgp.wire import MessageType
 
 CLUSTER = 0x01010101
 MORE = prefix_of("10.244.9.0/24")
 PODS = {i: prefix_of(f"10.244.{i}.0/24") for i in (1, 2, 3)}
+
+
+class Reader:
+    """What a neighbour has been told, read when it is asked for."""
+
+    def __init__(self, raw: Raw) -> None:
+        self._raw, self._read = raw, 0
+        self._hearer = Hearer(Negotiated(asn=64512, router_id=1, internal=False, hold_time_s=90))
+
+    def routes(self) -> set[Prefix]:
+        new = self._raw.bodies(MessageType.UPDATE)[self._read :]
+        self._read += len(new)
+        self._hearer.hear(b"\xff" * 16 + (len(body) + 19).to_bytes(2) + b"\x02" + body for body in new)
+        return set(self._hearer.routes)
 
 
 @pytest.fixture
@@ -49,3 +66,23 @@ async def test_what_was_withdrawn_in_the_moment_before_the_role_ended_is_withdra
         one.speaker.rib.withdraw(address(3), [PODS[3]])  # what an UPDATE does, before anybody is told
         one.become(cluster_id=0)
         await until(lambda: set(two.routes) == {str(PODS[1])}, "a withdrawal")
+
+
+async def test_what_a_slow_neighbour_has_not_read_yet_is_not_lost_when_it_is_to_be_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(session, "BUFFER_HIGH", 1)
+    vips = dict.fromkeys([prefix_of(f"100.64.{i}.{j}/32") for i in range(40) for j in range(256)], Kind.SERVICE)
+    async with world() as w:
+        one = w.node(config(1, outside(1, 2)))
+        async with connection(2, 1, receive_buffer=4096) as raw:
+            await raw.establish(asn=64514)
+            await until(lambda: one.is_up(2), "a session")
+            while not one.of(2).has_backlog:
+                one.become(originated={PODS[1]: Kind.POD} | vips)
+                one.become(originated={PODS[1]: Kind.POD})
+            one.become(originated={MORE: Kind.SERVICE})
+            one.change(2, communities=(0xFC000064,))
+            assert one.of(2).has_backlog
+            reader = Reader(raw)
+            await until(lambda: reader.routes() == {MORE}, "what it is told at last")
