@@ -44,10 +44,14 @@ class Listener:
         self._find = find
         self._loop = loop or asyncio.get_running_loop()
         self._keys: dict[str, str] = {}
+        self._owed: set[str] = set()  # peers whose password some open socket may not know yet
         self._sockets: dict[str, socket.socket] = {}
 
     def open(self) -> None:
-        """Open the sockets that are not open yet. KernelError names the first that cannot be: call again later."""
+        """Open the sockets that are not open yet, and give all the passwords they lack.
+
+        What fails harms only itself. KernelError names the first: call again later.
+        """
         failures = []
         for address in self._addresses:
             if address not in self._sockets:
@@ -55,15 +59,25 @@ class Listener:
                     self._sockets[address] = self._listen(address)
                 except KernelError as error:
                     failures.append(error)
+        for peer in sorted(self._owed):
+            try:
+                for sock in self._sockets.values():
+                    _set_key(sock, peer, self._keys.get(peer, ""))
+                self._owed.discard(peer)
+            except KernelError as error:
+                failures.append(error)
         if failures:
             raise failures[0]
 
     def set_keys(self, keys: Mapping[str, str]) -> None:
-        """Have exactly these passwords by peer address (TCP MD5), now and on sockets opened later. KernelError."""
+        """Have exactly these passwords by peer address (TCP MD5), now and on sockets opened later.
+
+        Otherwise as ``open``; who lacks its password is not let in.
+        """
         old, self._keys = self._keys, dict(keys)
-        changed = {peer: keys.get(peer, "") for peer in {*old, *keys} if old.get(peer, "") != keys.get(peer, "")}
-        for sock in self._sockets.values():
-            _set_keys(sock, changed)
+        self._owed |= {peer for peer in {*old, *keys} if old.get(peer, "") != keys.get(peer, "")}
+        if self._sockets:
+            self.open()
 
     def close(self) -> None:
         """Stop listening."""
@@ -81,7 +95,11 @@ class Listener:
             sockopt.set_common(sock)
             sockopt.set_ttl(sock, sockopt.TTL_MAX)
             sockopt.save_syn(sock)
-            _set_keys(sock, self._keys)
+            for peer, password in self._keys.items():
+                try:
+                    _set_key(sock, peer, password)
+                except KernelError:  # ``open`` tries again, and says it
+                    self._owed.add(peer)
             sock.bind(sockopt.endpoint(address, self._port))
             sock.listen(BACKLOG)
         except OSError as error:
@@ -112,6 +130,8 @@ class Listener:
         if peer is None:
             self.strangers += 1
             sock.close()
+        elif address in self._owed:  # its SYN was not checked
+            sock.close()
         else:
             peer.accepted(sock)
 
@@ -125,7 +145,6 @@ class Listener:
             self._loop.add_reader(listening, self._accept, listening)
 
 
-def _set_keys(sock: socket.socket, keys: Mapping[str, str]) -> None:
-    for address, password in keys.items():
-        if sockopt.family_of(address) is sock.family:
-            sockopt.set_key(sock, address, password)
+def _set_key(sock: socket.socket, peer: str, password: str) -> None:
+    if sockopt.family_of(peer) is sock.family:
+        sockopt.set_key(sock, peer, password)

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 
 import anyio
 
@@ -35,7 +36,8 @@ class Listening:
         """Listen where this configuration says, and know its passwords."""
         if before is not None and (before.listen, before.port) == (config.listen, config.port):
             assert self._listener is not None
-            self._listener.set_keys(keys(config))
+            self._try(partial(self._listener.set_keys, keys(config)))
+            self._again.set()  # what failed is tried again
             return
         self.close()
         self._listener = Listener(config.listen, config.port, find=self._find, loop=asyncio.get_running_loop())
@@ -53,13 +55,14 @@ class Listening:
         while True:
             await self._again.wait()
             self._again = anyio.Event()
-            while not self._again.is_set() and self._listener is not None and not self._open(self._listener):
+            while not self._again.is_set() and self._listener is not None and not self._try(self._listener.open):
                 with anyio.move_on_after(RETRY_S):
                     await self._again.wait()
 
-    def _open(self, listener: Listener) -> bool:
+    def _try(self, attempt: Callable[[], None]) -> bool:
+        """Return whether an attempt succeeds; ``trouble`` says why not."""
         try:
-            listener.open()
+            attempt()
         except KernelError as error:
             if str(error) != self.trouble:
                 logger.warning("bgp_not_listening error=%r again_in=%gs", str(error), RETRY_S)
