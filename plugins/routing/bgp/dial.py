@@ -10,6 +10,7 @@ import errno
 import os
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 from kube_router.events.errors import KernelError
@@ -49,48 +50,50 @@ class _TcpAttempt:
         self._config = config
         self._done: Done | None = done
         self._loop = loop
-        self._sock = socket.socket(sockopt.family_of(config.address), socket.SOCK_STREAM)
+        self._sock: socket.socket | None = None
         try:
-            self._begin()
-        except BlockingIOError:
-            loop.add_writer(self._sock, self._finish)
+            self._sock = socket.socket(sockopt.family_of(config.address), socket.SOCK_STREAM)
+            self._begin(self._sock)
         except KernelError as error:
             loop.call_soon(self._tell, str(error))
         except OSError as error:
             loop.call_soon(self._tell, why_not(config, error.errno or 0))
-        else:
-            loop.add_writer(self._sock, self._finish)
 
     def cancel(self) -> None:
         self._done = None
-        if self._sock.fileno() >= 0:
+        if self._sock is not None and self._sock.fileno() >= 0:
             self._loop.remove_writer(self._sock)
             self._sock.close()
 
-    def _begin(self) -> None:
-        config, sock = self._config, self._sock
+    def _begin(self, sock: socket.socket) -> None:
+        config = self._config
         sockopt.set_common(sock)
         sockopt.set_hops(sock, internal=config.internal, ttl=config.ttl, ttl_security=config.ttl_security)
         if config.password:
             sockopt.set_key(sock, config.address, config.password)
         if config.local_address:
             sock.bind(sockopt.endpoint(config.local_address, 0))
-        sock.connect(sockopt.endpoint(config.address, config.port))
+        with suppress(BlockingIOError):
+            sock.connect(sockopt.endpoint(config.address, config.port))
+        self._loop.add_writer(sock, self._finish, sock)
 
-    def _finish(self) -> None:
-        self._loop.remove_writer(self._sock)
-        code = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        self._tell(why_not(self._config, code) if code else "")
+    def _finish(self, sock: socket.socket) -> None:
+        self._loop.remove_writer(sock)
+        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            self._tell(why_not(self._config, code))
+        elif self._done is not None:
+            done, self._done = self._done, None
+            done(Session(sock, self._loop))
 
     def _tell(self, words: str) -> None:
+        """Say why there is no connection."""
         done, self._done = self._done, None
         if done is None:
             return
-        if words:
+        if self._sock is not None:
             self._sock.close()
-            done(words)
-        else:
-            done(Session(self._sock, self._loop))
+        done(words)
 
 
 def why_not(config: PeerConfig, code: int) -> str:

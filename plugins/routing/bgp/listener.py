@@ -87,7 +87,10 @@ class Listener:
         self._sockets.clear()
 
     def _listen(self, address: str) -> socket.socket:
-        sock = socket.socket(sockopt.family_of(address), socket.SOCK_STREAM)
+        try:
+            sock = socket.socket(sockopt.family_of(address), socket.SOCK_STREAM)
+        except OSError as error:
+            raise self._cannot_listen(address, error) from error
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if sock.family is socket.AF_INET6:
@@ -104,13 +107,16 @@ class Listener:
             sock.listen(BACKLOG)
         except OSError as error:
             sock.close()
-            reason = os.strerror(error.errno or 0)
-            raise KernelError(f"cannot listen on {address} port {self._port}: {reason}", error.errno or 0) from error
+            raise self._cannot_listen(address, error) from error
         except KernelError:
             sock.close()
             raise
         self._loop.add_reader(sock, self._accept, sock)
         return sock
+
+    def _cannot_listen(self, address: str, error: OSError) -> KernelError:
+        number = error.errno or 0
+        return KernelError(f"cannot listen on {address} port {self._port}: {os.strerror(number)}", number)
 
     def _accept(self, listening: socket.socket) -> None:
         for _ in range(ACCEPTS_PER_TURN):

@@ -2,14 +2,19 @@
 
 import asyncio
 import errno
+import os
+import resource
 import socket
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 
+from kube_router.events.errors import KernelError
 from kube_router.plugins.routing.bgp.dial import TcpDialer, why_not
+from kube_router.plugins.routing.bgp.listener import Listener
 from kube_router.plugins.routing.bgp.model import PeerConfig
 from kube_router.plugins.routing.bgp.session import BUFFER_HIGH, BUFFER_LOW, READ_MAX, Channel, Session
 
@@ -191,6 +196,38 @@ async def test_a_connect_that_is_refused_is_told_later_and_one_that_is_cancelled
     await until(lambda: results)
     await asyncio.sleep(0.05)
     assert results == [f"it refuses connections to port {free}: does a BGP speaker listen there, and does it know us?"]
+
+
+@contextmanager
+def no_file_left() -> Iterator[None]:
+    """Let this process open no file more."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with open(os.devnull) as lowest:
+        used = lowest.fileno()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+async def test_a_connect_for_which_no_socket_is_left_fails_as_others_do() -> None:
+    results: list[Channel | str] = []
+    with no_file_left():
+        attempt = TcpDialer(asyncio.get_running_loop())(
+            PeerConfig(address="127.0.0.1", asn=1, internal=True), results.append
+        )
+        await until(lambda: results)
+    attempt.cancel()
+    assert results == ["no connection to port 179: Too many open files"]
+
+
+async def test_an_address_for_which_no_socket_is_left_is_named_and_tried_again() -> None:
+    listener = Listener(("127.0.0.1",), 0, find=lambda address: None, loop=asyncio.get_running_loop())
+    with no_file_left(), pytest.raises(KernelError, match=r"cannot listen on 127\.0\.0\.1 port 0: Too many open files"):
+        listener.open()
+    listener.open()
+    listener.close()
 
 
 async def test_a_connect_that_succeeds_gives_a_session() -> None:
