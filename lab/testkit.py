@@ -98,6 +98,7 @@ class Bench:
             run=_run,
             secret=self._redactor.plaintext,
             publish=self.publish,
+            confirm=self.confirm,
         )
         self.plugin: Plugin = self.registry.build(name, context)
 
@@ -192,6 +193,9 @@ class Bench:
             changed.add(Ref(name, key_))
         if self._dirty is not None:
             self._dirty |= changed
+
+    def confirm(self, model: type[Object]) -> None:
+        """Take it that all of a local kind is published. ``in_sync`` here is the test's to set."""
 
     def _put(self, ref: Ref, one: Normalized) -> Put:
         return Put(

@@ -254,7 +254,7 @@ class Routing:
 
     def _account(self, changes: Counter[str]) -> None:
         self._metrics.synced.set(len(self._cluster.wanted.routes))
-        self._metrics.added.inc(changes["route added"] + changes["route changed"])
+        self._metrics.added.inc(changes["route added"] + changes["route set"])
         self._metrics.removed.inc(changes["route removed"])
 
     def _is_wanted(self, what: RouteId | Rule) -> bool:

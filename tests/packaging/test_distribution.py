@@ -138,7 +138,11 @@ def test_the_installed_wheel_runs_on_its_own(programs: Path, tmp_path: Path) -> 
     assert "replay" in helped.stdout
     listed = run(programs, tmp_path, "kr", "plugins")
     names = [line.split()[:2] for line in listed.stdout.splitlines()]
-    assert (listed.returncode, names, listed.stderr) == (0, [["firewall", "kube-router"], ["proxy", "kube-router"], ["routing", "kube-router"]], "")
+    assert (listed.returncode, names, listed.stderr) == (
+        0,
+        [["firewall", "kube-router"], ["proxy", "kube-router"], ["routing", "kube-router"]],
+        "",
+    )
     flags = run(programs, tmp_path, "kube-router", "--help")
     assert "--ipvs-sync-period" in flags.stdout, flags.stderr
     where = run(programs, tmp_path, "python", "-c", "import kube_router; print(kube_router.__file__)")
