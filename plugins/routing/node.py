@@ -23,12 +23,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What there is to do. ``routes`` None: more than routes has changed; ``look``: the host's settings too."""
+    """What there is to do. ``routes`` None: more than routes has changed; ``look``: the host's settings too.
+
+    ``withdrawn`` are routes that have gone from the state: who announced them has taken them back.
+    """
 
     cluster: Cluster
     routes: frozenset[RouteId] | None
     look: bool
     in_sync: bool
+    withdrawn: frozenset[RouteId] = frozenset()
 
 
 @dataclass(slots=True)
@@ -109,7 +113,9 @@ class NodeKernel:
         wanted, actual = work.cluster.wanted, self._actual
         if work.routes is None:
             steps = plan(wanted, actual, in_sync=work.in_sync)
-        else:  # a route that has gone from the state was withdrawn by who announced it: it need not wait for sync
+            if not work.in_sync:  # what was withdrawn need not wait for it
+                steps += plan_routes({}, actual, work.withdrawn - wanted.routes.keys(), in_sync=True)
+        else:
             steps = plan_routes(wanted.routes, actual, work.routes, in_sync=True)
         if not steps:
             return

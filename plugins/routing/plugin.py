@@ -9,10 +9,11 @@ Routes of an earlier run stay until the speaker has *settled* (every neighbour h
 time to): then those that nobody told are withdrawn from the state, and the kind is confirmed.
 """
 
+import logging
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from anyio.lowlevel import checkpoint
 
 from kube_router.core.api import ClusterView, Context, Dirty, Line, Option, Plugin, Problem, Receipt, Resource, hookimpl
 from kube_router.core.leftovers import Takeover
+from kube_router.events.errors import KernelError
 from kube_router.events.model import EndpointSlice, Node, Object, Service
 from kube_router.plugins.routing import cnifile, facts, options, show, takeover
 from kube_router.plugins.routing.announce import AnnounceTable
@@ -42,7 +44,10 @@ from kube_router.plugins.routing.tablewatch import TableWatch
 from kube_router.plugins.routing.wanted import Cluster
 from kube_router.plugins.routing.watch import Watch
 
+logger = logging.getLogger(__name__)
+
 AT_ONCE = 200
+HEAR_AGAIN_S = 30.0
 LATE_S = 30.0  # for a session and its routes, once a password is known
 READY_S = 30.0  # a neighbour that is away does not keep the node from being called ready for longer
 
@@ -86,6 +91,7 @@ class Routing:
         self._tables = TableWatch()
         self._entries = EntryWatch(self._is_entry)
         self._takeover = Takeover(context.node)
+        self._untold = False  # whether changed routes may not have been published
         self._ready_at = math.inf
         self._late_until = 0.0  # until then a peer whose password came late may still tell routes of an earlier run
         self._changed: Callable[[], None] = lambda: None
@@ -126,12 +132,22 @@ class Routing:
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._speaker.run)
-                tasks.start_soon(self._watch.run, changed, changed)
-                tasks.start_soon(self._tables.run, changed)
+                tasks.start_soon(self._hear, lambda: self._watch.run(changed, changed))
+                tasks.start_soon(self._hear, lambda: self._tables.run(changed))
                 if self._options.enable_overlay and self._options.overlay_encap == "vxlan":
-                    tasks.start_soon(self._entries.run, changed)
+                    tasks.start_soon(self._hear, lambda: self._entries.run(changed))
         except ExceptionGroup as errors:  # of which there is one: the runner is to tell its words
             raise errors.exceptions[0] from errors
+
+    async def _hear(self, run: Callable[[], Awaitable[None]]) -> None:
+        """Listen to the kernel again and again: that it cannot be heard must not end BGP sessions."""
+        while True:
+            try:
+                await run()
+            except KernelError as error:
+                logger.warning("kernel_not_heard error=%r again_in=%gs", str(error), HEAR_AGAIN_S)
+            await anyio.sleep(HEAR_AGAIN_S)
+            self._changed()  # something may have been missed
 
     def answer(self, question: Mapping[str, object]) -> object:
         """Answer ``kr bgp``."""
@@ -193,10 +209,11 @@ class Routing:
         learned = {str(prefix) for prefix, each in self._speaker.rib.each_selection() if each.best.peer}
         held = {route.name for route in view.each(facts.Route)}
         whole = self._speaker.settled and view.confirmed and anyio.current_time() >= self._late_until
-        if learned - held or (whole and held - learned):
+        if self._untold or learned - held or (whole and held - learned):
             selections = self._speaker.rib.each_selection()
             routes = [route_of(prefix, each) for prefix, each in selections if each.best.peer]
             self._published.change(routes, sorted(held - learned) if whole else ())
+            self._untold = False
         self._published.digest(list(view.each(facts.Route)))
         if whole:
             self._published.confirm(view, list(self._speaker.neighbours))
@@ -238,11 +255,13 @@ class Routing:
         for start in range(0, len(names), AT_ONCE):
             structural = cluster.take(view, names[start : start + AT_ONCE]) or structural
             await checkpoint()
-        self._cluster = cluster
+        before, self._cluster = self._cluster, cluster
+        changed = [ref.key for ref in dirty.refs if ref.resource == "routes"]
         return Work(
-            cluster=self._cluster,
+            cluster=cluster,
             routes=None if structural else frozenset(RouteId(name, MAIN) for name in names),
-            look=dirty.everything,
+            withdrawn=frozenset(RouteId(name, MAIN) for name in changed if view.get(facts.Route, name) is None),
+            look=dirty.everything or cluster.host_side != before.host_side,
             in_sync=view.in_sync,
         )
 
@@ -273,9 +292,11 @@ class Routing:
 
     def _routes(self, changes: Mapping[Prefix, Selection | None]) -> None:
         self._metrics.received.inc(len(changes))
+        self._untold = True  # should anything here fail
         routes = [route_of(prefix, selection) for prefix, selection in changes.items() if selection is not None]
         was_volatile = self._published.is_volatile
         self._published.change(routes, [str(prefix) for prefix, selection in changes.items() if selection is None])
+        self._untold = False
         if self._published.is_volatile and not was_volatile:
             self._changed()  # a digest is to be made
 

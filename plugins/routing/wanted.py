@@ -266,6 +266,11 @@ class Cluster:
         return mtu - max((OVERHEAD[self._options.overlay_encap, 4 if f is Family.IPV4 else 6] for f in own), default=0)
 
     @property
+    def host_side(self) -> tuple[object, ...]:
+        """What the host's settings depend on: links, pods, MTU, families."""
+        return self.surroundings.links, self.surroundings.pods, self.pod_mtu, self.families
+
+    @property
     def families(self) -> frozenset[Family]:
         """The families this node routes for."""
         return frozenset(self.surroundings.own) | {_family(cidr) for cidr in self.surroundings.pods}
