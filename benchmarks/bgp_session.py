@@ -14,6 +14,7 @@ from typing import Self
 from harness.netns import run_in
 
 from kube_router.plugins.routing.bgp.caps import Capabilities
+from kube_router.plugins.routing.bgp.fault import notification
 from kube_router.plugins.routing.bgp.model import (
     BGP_PORT,
     Attributes,
@@ -28,6 +29,7 @@ from kube_router.plugins.routing.bgp.pack import encode_reach, encode_withdraw
 from kube_router.plugins.routing.bgp.wire import KEEPALIVE, Framer, MessageType, Open, encode_open
 
 ESTABLISHED_S_MAX = 60.0
+CEASE, ADMINISTRATIVE_SHUTDOWN = 6, 2
 RETRY_S = 0.2
 KEEPALIVE_S = 20.0
 READ_BYTES = 1 << 16
@@ -91,6 +93,7 @@ class Session:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._over.set()
+        self._socket.sendall(notification(CEASE, ADMINISTRATIVE_SHUTDOWN))  # else it would be damped, as one that flaps
         self._socket.shutdown(socket.SHUT_RDWR)
         self._reader.join()
         self._socket.close()
