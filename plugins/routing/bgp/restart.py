@@ -172,10 +172,13 @@ class Deferral:
     waited for, as it may wait for us. Until ``complete`` nothing is deleted from the kernel: here such a peer counts
     too, for it will say what it knows once it has selected. A peer without graceful restart need not send End-of-RIB:
     it has said all after a while. Both are final: what happens to peers later is no matter of a restart.
+
+    Where nothing is ``preserved`` in the kernel, peers keep nothing of us that could be contradicted (no F bit): there
+    waiting would only leave them without routes, for as long as any single peer is away.
     """
 
-    def __init__(self, peers: Collection[str], seconds: float) -> None:
-        self.selected = False
+    def __init__(self, peers: Collection[str], seconds: float, *, preserved: bool = True) -> None:
+        self.selected = not preserved
         self.complete = False
         self._seconds = seconds
         self._peers = frozenset(peers)

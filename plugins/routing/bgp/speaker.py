@@ -122,7 +122,7 @@ class Speaker:
         self.flush()  # what happened before is told as before
         anew = before is None or (before.asn, before.router_id) != (config.asn, config.router_id)
         if self._deferral is None:
-            self._deferral = restart.Deferral(config.peers, config.deferral_s)
+            self._deferral = restart.Deferral(config.peers, config.deferral_s, preserved=bool(self._preserved))
             self._restarted(self._deferral.start())
         if anew:
             for address in list(self._neighbours):
@@ -206,19 +206,16 @@ class Speaker:
             self._deferral.established(peer.config.address, negotiated.graceful_restart, negotiated.families)
         )
         self._hooks.session(peer.config.address, negotiated.asn, True, "")
-        if self._may_tell and neighbour.group is None:
-            self._join(neighbour)
 
     def down(self, peer: Peer, why: str, graceful: bool) -> None:
         address = peer.config.address
         neighbour = self._neighbours.get(address)
         self._hooks.session(address, peer.config.asn, False, why)
-        if neighbour is None or neighbour.peer is not peer:
-            return  # it is being removed: its paths go with it
         assert self._deferral is not None
-        self._groups.leave(neighbour)
-        self._act(neighbour, neighbour.helper.lost(graceful))
         self._restarted(self._deferral.lost(address))
+        if neighbour is not None:  # else it is being removed: its paths go with it
+            self._groups.leave(neighbour)
+            self._act(neighbour, neighbour.helper.lost(graceful))
 
     def update(self, peer: Peer, update: Update) -> None:
         address, config = peer.config.address, self._config
@@ -272,12 +269,16 @@ class Speaker:
 
     # -- what is told --------------------------------------------------------------------------------------------------
 
-    @property
-    def _may_tell(self) -> bool:
-        """Whether neighbours may be told routes: a reflector that restarts waits for what it will reflect."""
+    def _may_tell(self, neighbour: Neighbour) -> bool:
+        """Return whether it may be told routes: a reflector that restarts waits for what it will reflect.
+
+        Who keeps nothing of a session that ended is told what there is.
+        """
         assert self._config is not None
         assert self._deferral is not None
-        return not self._config.cluster_id or self._deferral.selected
+        agreed = neighbour.peer.negotiated
+        keeps = agreed is not None and agreed.graceful_restart is not None
+        return not self._config.cluster_id or self._deferral.selected or not keeps
 
     def _join(self, neighbour: Neighbour) -> None:
         self.flush()
@@ -328,17 +329,16 @@ class Speaker:
         self._act(neighbour, neighbour.helper.expired(timer))
 
     def _restarted(self, actions: Collection[Action]) -> None:
-        """Do what the deferral says, and notice when it is over."""
+        """Do what the deferral says, tell those who now may be told, and notice when it is over."""
         assert self._deferral is not None
         for action in actions:
             if action.do is Do.START_TIMER:
                 self._timers.start(action.timer, action.seconds)
             elif action.do is Do.STOP_TIMER:
                 self._timers.stop(action.timer)
-        if self._deferral.selected and self._config is not None:
-            for neighbour in self._neighbours.values():
-                if neighbour.group is None and neighbour.peer.established_at is not None:
-                    self._join(neighbour)
+        for neighbour in self._neighbours.values():
+            if neighbour.group is None and neighbour.peer.established_at is not None and self._may_tell(neighbour):
+                self._join(neighbour)
         if self._deferral.complete and not self.settled:
             self.settled = True
             self.flush()

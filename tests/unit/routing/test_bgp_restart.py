@@ -347,3 +347,10 @@ def test_an_end_of_rib_before_the_session_is_known_counts_nothing() -> None:
     waiting = deferral("a")
     assert waiting.end_of_rib("a", Family.IPV4) == []
     assert waiting.awaited() == {"a": frozenset()}
+
+
+def test_where_nothing_is_preserved_what_is_learned_is_told_at_once_and_nothing_deleted_before_all_is_said() -> None:
+    waiting = Deferral(["a"], 360, preserved=False)
+    assert over(waiting) == (True, False)
+    waiting.start()
+    assert over(waiting) == (True, False)

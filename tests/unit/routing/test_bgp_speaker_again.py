@@ -2,13 +2,14 @@
 
 from typing import Any
 
+import anyio
 import pytest
 from bgp_neighbours import Hearer
 from harness.loopback import Raw, address, config, connection, outside, peer, until, world
 from virtual_time import BACKEND
 
 from kube_router.plugins.routing.bgp import session
-from kube_router.plugins.routing.bgp.model import Kind, Negotiated, Prefix, prefix_of
+from kube_router.plugins.routing.bgp.model import Family, Kind, Negotiated, Prefix, prefix_of
 from kube_router.plugins.routing.bgp.wire import MessageType
 
 CLUSTER = 0x01010101
@@ -86,3 +87,43 @@ async def test_what_a_slow_neighbour_has_not_read_yet_is_not_lost_when_it_is_to_
             assert one.of(2).has_backlog
             reader = Reader(raw)
             await until(lambda: reader.routes() == {MORE}, "what it is told at last")
+
+
+async def test_a_reflector_whose_forwarding_state_is_lost_keeps_nobody_waiting() -> None:
+    async with world() as w:
+        w.node(config(1, *(peer(1, i, reflector_client=True) for i in (2, 3, 4)), cluster_id=CLUSTER))
+        two, three = w.node(config(2, 1)), w.node(config(3, 1))
+        await until(lambda: len(two.routes) == 2 and len(three.routes) == 2, "what is reflected", wait_s=5)
+
+
+async def test_a_reflector_tells_who_kept_nothing_of_it_before_it_has_heard_all() -> None:
+    async with world() as w:
+        clients = (peer(1, i, reflector_client=True, graceful_restart_s=g) for i, g in ((2, None), (3, 60), (4, 60)))
+        one = w.node(config(1, *clients, cluster_id=CLUSTER), preserved=Family)
+        two, three = w.node(config(2, peer(2, 1, graceful_restart_s=None))), w.node(config(3, 1))
+        await until(lambda: len(two.routes) == 2 and three.is_up(1), "what is reflected", wait_s=5)
+        assert three.routes == {}
+        await until(lambda: one.speaker.settled and len(three.routes) == 2, "the end of the deferral", wait_s=31)
+
+
+async def test_a_reflector_that_is_none_any_more_while_it_defers_tells_its_own_at_once() -> None:
+    async with world() as w:
+        clients = (peer(1, i, reflector_client=True) for i in (2, 3))
+        one = w.node(config(1, *clients, cluster_id=CLUSTER), preserved=Family)
+        two = w.node(config(2, 1))
+        await until(lambda: two.is_up(1) and one.routes, "a session")
+        assert two.routes == {}
+        one.become(cluster_id=0)
+        await until(lambda: set(two.routes) == {str(PODS[1])}, "its own", wait_s=5)
+
+
+async def test_who_is_reset_by_this_node_before_it_has_said_all_is_waited_for_anew() -> None:
+    async with world() as w:
+        one = w.node(config(1, peer(1, 2, graceful_restart_s=None)))
+        async with connection(2, 1) as raw:
+            await raw.establish()
+            await until(lambda: one.is_up(2), "a session")
+            await anyio.sleep(9)
+            one.change(2, hold_time_s=30)
+        await anyio.sleep(2)
+        assert one.speaker.awaited == {address(2): frozenset()}
