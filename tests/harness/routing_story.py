@@ -35,7 +35,7 @@ def node(i: int, subnet: int) -> Node:
 
 
 def route(prefix: str, hop: str, **more: object) -> Route:
-    return Route(name=prefix, next_hops=(hop,), peers=(hop,), local_pref=100, why="the only path", **more)  # type: ignore[arg-type]
+    return Route(name=prefix, next_hops=(hop,), peers=(hop,), local_pref=100, why="only path", **more)  # type: ignore[arg-type]
 
 
 WEB = Service(
@@ -86,7 +86,7 @@ ROUTES = (
         peers=("192.0.2.254",),
         internal=False,
         as_path="65000",
-        why="the only path",
+        why="only path",
     ),
 )
 

@@ -49,7 +49,7 @@ def test_a_learned_route_says_whom_it_is_from_and_where_it_leads() -> None:
         "next_hops": ["10.0.0.2"],
         "peers": ["10.0.0.2"],
         "as_path": "",
-        "why": "the only path",
+        "why": "only path",
         "because": [{"seq": 7, "object": "Route 10.244.2.0/24"}],
         "announced": [],
     }
