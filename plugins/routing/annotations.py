@@ -5,7 +5,7 @@ external.py. What is read of *other* nodes (their AS number, their part in route
 by the same functions on every node, so that two nodes come to the same conclusion about their session.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple, TypeVar
 
 from kube_router.events.faults import Faults, quoted
@@ -80,13 +80,15 @@ def best_address(node: Node, family: Family) -> str:
     return addresses(node).get(family, "")
 
 
-def next_hops(node: Node, pods: tuple[Prefix, ...] | None = None) -> dict[Family, str]:
+def next_hops(
+    node: Node, pods: tuple[Prefix, ...] | None = None, *, own: Mapping[Family, str] | None = None
+) -> dict[Family, str]:
     """Return the node's own address for routes of each family.
 
     An IPv6 address serves IPv4 routes too (RFC 8950) where the node has IPv4 pods and no IPv4 address. ``pods`` are
-    the node's pod CIDRs where they are known already.
+    the node's pod CIDRs, ``own`` its ``addresses``, where they are known already.
     """
-    found = addresses(node)
+    found = addresses(node) if own is None else dict(own)
     if Family.IPV6 in found and Family.IPV4 not in found:
         pods = pod_cidrs(node, Faults("Node", node.name)) if pods is None else pods
         if any(prefix.family is Family.IPV4 for prefix in pods):
@@ -128,6 +130,8 @@ def node_asn(node: Node, faults: Faults, *, consequence: str) -> int | None:
 
 def reflection(node: Node, faults: Faults) -> Reflection:
     """Return a node's part in route reflection; a server that is annotated as client too is a server."""
+    if not node.annotations:  # as most of a large mesh's
+        return Reflection()
     ignored = "ignored, as if it were not there"
     server = _one(node, RR_SERVER, values.cluster_id, faults, ignored)
     if server is not None:

@@ -43,7 +43,7 @@ def party(node: Node, options: RoutingOptions, faults: Faults, *, consequence: s
         node.name,
         asn,
         addresses,
-        frozenset(annotations.next_hops(node)),
+        frozenset(annotations.next_hops(node, own=addresses)),
         annotations.reflection(node, faults),
     )
 
