@@ -227,7 +227,7 @@ def test_everything_that_is_wrong_is_named_and_the_rest_runs() -> None:
         prepend_as="z",
         rr_server="?",
         local_addresses="nowhere",
-        peers="[",
+        peers="{}",
     )
     made = configured(me, node("node-2", "192.0.2.2"), flags=("--bgp-holdtime=65536s",))
     assert sorted(peers(made)) == ["192.0.2.2"]
