@@ -319,7 +319,7 @@ class Routing:
         if not name:
             return self._read
         try:
-            return with_passwords(self._read, Path(name).read_text())
+            return with_passwords(self._read, Path(name).read_text(), before=self._options)
         except (OSError, UnicodeDecodeError) as error:
             words = error.strerror or str(error) if isinstance(error, OSError) else "is no UTF-8 text"
-            return with_passwords(self._read, None, words)
+            return with_passwords(self._read, None, words, before=self._options)

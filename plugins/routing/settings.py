@@ -71,24 +71,32 @@ class RoutingOptions:
     doubts: tuple[str, ...] = ()
 
 
-def with_passwords(options: RoutingOptions, text: str | None, error: str = "") -> RoutingOptions:
+def with_passwords(
+    options: RoutingOptions, text: str | None, error: str = "", *, before: RoutingOptions | None = None
+) -> RoutingOptions:
     """Return the options with the passwords of the file's text; ``None`` and words where it cannot be read.
 
-    The peers whose password is not found go on waiting, and a doubt says why: a file may come later.
+    The peers whose password is not found go on waiting, and a doubt says why: a file may come later. Where ``before``
+    knew it they go on with that one: a file that is just being written must not end their sessions.
     """
     where = f"--peer-router-passwords-file {options.peer_router_passwords_file}"
+    known = {peer.address: peer for peer in before.peers if not peer.waiting} if before is not None else {}
     lasts = "the peers of --peer-router-ips are left out until it is right"
-    if text is None:
-        return replace(options, doubts=(*options.doubts, f"{where}: {error or 'cannot be read'}; {lasts}"))
+    if known:
+        lasts = "the passwords it held before are used until it is right"
+    as_before = tuple(known.get(peer.address, peer) for peer in options.peers)
+    if text is None or not text.strip():  # an empty one is being written, and does not say "no password"
+        words = f"{where}: {error or ('cannot be read' if text is None else 'is empty')}; {lasts}"
+        return replace(options, peers=as_before, doubts=(*options.doubts, words))
     passwords = text.strip().split(",")
     if len(passwords) != len(options.peers):
-        words = f"has {len(passwords)} items, but --peer-router-ips has {len(options.peers)}"
-        return replace(options, doubts=(*options.doubts, f"{where}: {words}; {lasts}"))
-    peers, doubts = [], list(options.doubts)
+        words = f"{where}: has {len(passwords)} items, but --peer-router-ips has {len(options.peers)}; {lasts}"
+        return replace(options, peers=as_before, doubts=(*options.doubts, words))
+    peers, doubts = list(as_before), list(options.doubts)
     for i, (peer, encoded) in enumerate(zip(options.peers, passwords, strict=True)):
         try:
-            peers.append(replace(peer, password=values.password(encoded), waiting=False))
+            peers[i] = replace(peer, password=values.password(encoded), waiting=False)
         except ValueError as wrong:
-            peers.append(peer)
-            doubts.append(f"{where}: item {i + 1}: {wrong}; peer {peer.address} is left out until it is right")
+            lasts = "goes on with the one before" if peer.address in known else "is left out until it is right"
+            doubts.append(f"{where}: item {i + 1}: {wrong}; peer {peer.address} {lasts}")
     return replace(options, peers=tuple(peers), doubts=tuple(doubts))

@@ -262,6 +262,35 @@ def test_a_file_of_another_length_leaves_all_its_peers_out() -> None:
     )
 
 
+def test_an_empty_file_does_not_say_that_there_is_no_password() -> None:
+    made = with_passwords(options("--peer-router-ips=192.0.2.1", "--peer-router-asns=65001", FILE), "\n")
+    assert [(peer.password, peer.waiting) for peer in made.peers] == [("", True)]
+    assert made.doubts == (
+        "--peer-router-passwords-file /etc/bgp/passwords: is empty; "
+        "the peers of --peer-router-ips are left out until it is right",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (None, "Permission denied; the passwords it held before are used until it is right"),
+        ("", "is empty; the passwords it held before are used until it is right"),
+        (SECRET, "has 1 items, but --peer-router-ips has 2; the passwords it held before are used until it is right"),
+        (
+            f"{SECRET},s3cret!",
+            "item 2: the password is no base64 of UTF-8 text; peer 2001:db8::1 goes on with the one before",
+        ),
+    ],
+)
+def test_a_file_that_goes_wrong_later_costs_nobody_a_session(text: str | None, why: str) -> None:
+    asked = options(*PEERS, FILE)
+    before = with_passwords(asked, f"{SECRET},{SECRET}")
+    made = with_passwords(asked, text, "Permission denied" if text is None else "", before=before)
+    assert made.peers == before.peers
+    assert made.doubts == (f"--peer-router-passwords-file /etc/bgp/passwords: {why}",)
+
+
 def test_one_bad_password_in_the_file_leaves_one_peer_out() -> None:
     made = with_passwords(options(*PEERS, FILE), f"s3cret!,{SECRET}")
     assert [(peer.password, peer.waiting) for peer in made.peers] == [("", True), ("zebra", False)]
