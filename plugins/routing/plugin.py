@@ -216,6 +216,7 @@ class Routing:
             self._untold = False
         self._published.digest(list(view.each(facts.Route)))
         if whole:
+        self._retell_sessions(view)
             self._published.confirm(view, list(self._speaker.neighbours))
 
     async def _announce(self, view: ClusterView, dirty: Dirty) -> None:
@@ -305,6 +306,15 @@ class Routing:
         self._context.publish(facts.Session, [facts.Session(name=address, asn=asn, state=state, error=why)])
 
     def _settled(self) -> None:
+    def _retell_sessions(self, view: ClusterView) -> None:
+        """Publish sessions that the state holds otherwise: an earlier run's, or none since it is another cluster's."""
+        for address, neighbour in self._speaker.neighbours.items():
+            held, peer = view.get(facts.Session, address), neighbour.peer
+            is_up = peer.established_at is not None
+            if is_up != (held is not None and held.state == "established"):
+                asn = peer.negotiated.asn if peer.negotiated is not None else neighbour.config.asn
+                self._session(address, asn, is_up, "" if is_up else peer.last_error)
+
         self._changed()
 
     # -- in the worker thread ------------------------------------------------------------------------------------------

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import anyio
 import pytest
+from harness.loopback import World
 from harness.netns import run_in_new, sh
+from harness.routing_bench import ADDRESS, NEXT_HOP, RoutingBench, benched, other
 
 from kube_router.core.api import Dirty, Ref
 from kube_router.events.errors import KernelError
@@ -14,7 +16,7 @@ from kube_router.events.event import Delete, Put
 from kube_router.events.model import Node, NodeAddress, Object
 from kube_router.lab.testkit import Bench
 from kube_router.plugins.routing.cnifile import VARIABLE
-from kube_router.plugins.routing.facts import Route
+from kube_router.plugins.routing.facts import Route, Session
 from kube_router.plugins.routing.plugin import Routing
 from kube_router.plugins.routing.tablewatch import TableWatch
 
@@ -109,3 +111,27 @@ def test_bgp_goes_on_in_a_kernel_that_does_not_tell_of_nftables(monkeypatch: pyt
         assert time.cancelled_caught  # until then it spoke
 
     inside(body)
+
+
+def test_what_an_earlier_run_said_of_a_session_is_put_right_at_once() -> None:
+    async def body(bench: RoutingBench, w: World) -> None:
+        bench.publish(Session, [Session(name=ADDRESS[3], asn=64512, state="established")])
+        other(w, 2, "10.244.2.0/24")
+        await bench.works_until(lambda: bench.sessions == {ADDRESS[2]: "established", ADDRESS[3]: "down"}, "the truth")
+
+    benched(body)
+
+
+def test_routes_and_sessions_are_told_again_when_the_state_begins_anew() -> None:
+    async def body(bench: RoutingBench, w: World) -> None:
+        other(w, 2, "10.244.2.0/24")
+        await bench.works_until(lambda: bench.routes == {"10.244.2.0/24": (NEXT_HOP[2],)}, "the route")
+        for resource in ("routes", "sessions", "hosts"):  # as when the journal was another cluster's
+            bench.state.objects[resource].clear()
+        bench.everything = True
+        await bench.work()
+        assert bench.routes == {"10.244.2.0/24": (NEXT_HOP[2],)}
+        assert bench.sessions == {ADDRESS[2]: "established"}
+        assert set(bench.state.known("hosts")) == {"node-1"}
+
+    benched(body)
