@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from harness.daemon import Daemon
 from harness.machine import until
@@ -115,8 +115,12 @@ class Bgpd(ABC):
         self._daemons: dict[str, Daemon] = {}
         folder.mkdir(parents=True, exist_ok=True)
 
-    def __enter__(self) -> "Bgpd":
-        self.up()
+    def __enter__(self) -> Self:
+        try:
+            self.up()
+        except BaseException:
+            self.kill()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

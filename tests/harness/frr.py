@@ -43,10 +43,12 @@ class Frr(Bgpd):
         return {name: [f"{FOLDER}/{name}", *self._common(name), *more[name]] for name in names}
 
     def down(self) -> None:
-        if self.pid("bgpd"):  # or it would leave silently, as to a graceful restart
-            ends = (f"neighbor {each.address} shutdown" for each in self.settings.neighbours)
-            self.change(f"router bgp {self.settings.asn}", *ends)
-        super().down()
+        try:
+            if self.pid("bgpd"):  # or it would leave silently, as to a graceful restart
+                ends = (f"neighbor {each.address} shutdown" for each in self.settings.neighbours)
+                self.change(f"router bgp {self.settings.asn}", *ends)
+        finally:
+            super().down()
 
     def has_started(self, name: str) -> bool:
         return name != "zebra" or (self.folder / "zserv.api").exists()

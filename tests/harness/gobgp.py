@@ -37,10 +37,12 @@ class Gobgp(Bgpd):
         self.announce(*self.announced.values())
 
     def down(self) -> None:
-        if self.pid():
-            for each in self.settings.neighbours:  # or it would leave silently, as to a graceful restart
+        try:
+            for each in self.settings.neighbours if self.pid() else ():
+                # Or it would leave silently, as to a graceful restart.
                 self.run(["gobgp", "neighbor", each.address, "shutdown"])
-        super().down()
+        finally:
+            super().down()
 
     def is_ready(self) -> bool:
         try:
