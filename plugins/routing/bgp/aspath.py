@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from kube_router.plugins.routing.bgp.model import AS_TRANS, Segment, SegmentType
 
 NARROW_MAX = 0xFFFF
-SEGMENT_MAX = 255
+SEGMENT_MAX = 255  # AS numbers: their count is one octet (RFC 4271 section 4.3)
 
 _SEQUENCE, _SET = SegmentType.AS_SEQUENCE, SegmentType.AS_SET
 _TYPES = {1: _SET, 2: _SEQUENCE}

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from ipaddress import ip_address
 from typing import NamedTuple
 
+from kube_router.plugins.routing.bgp import aspath
 from kube_router.plugins.routing.bgp.model import NextHop, Path, SegmentType
 
 LOCAL_PREF = 100  # of a path that has none: what every implementation takes
@@ -61,17 +62,6 @@ class Candidate(NamedTuple):
     peer: PeerInfo
 
 
-def path_length(path: Path) -> int:
-    """Return how many ASes a path counts: a set is one, confederation segments are none (RFC 5065 section 5.3)."""
-    length = 0
-    for segment in path.attributes.as_path:
-        if segment.type == SegmentType.AS_SEQUENCE:
-            length += len(segment.asns)
-        elif segment.type == SegmentType.AS_SET:
-            length += 1
-    return length
-
-
 def neighbour_as(candidate: Candidate) -> int:
     """Return the AS a path came from into ours, 0 where it began in ours: MEDs compare within one of these."""
     for segment in candidate.path.attributes.as_path:
@@ -85,6 +75,10 @@ def neighbour_as(candidate: Candidate) -> int:
 def _local_pref(candidate: Candidate) -> int:
     found = candidate.path.attributes.local_pref
     return LOCAL_PREF if found is None else found
+
+
+def _path_length(candidate: Candidate) -> int:
+    return aspath.length(candidate.path.attributes.as_path)
 
 
 def _router_id(candidate: Candidate) -> int:
@@ -115,7 +109,7 @@ class Rule(NamedTuple):
 RULES: tuple[Rule, ...] = (
     Rule("weight", "higher weight", lambda c: -c.path.weight, lambda c: c.path.weight),
     Rule("local preference", "higher local preference", lambda c: -_local_pref(c), _local_pref),
-    Rule("AS path length", "shorter AS path", lambda c: path_length(c.path), lambda c: path_length(c.path)),
+    Rule("AS path length", "shorter AS path", _path_length, _path_length),
     Rule(
         "origin",
         "lower origin",

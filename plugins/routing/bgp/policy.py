@@ -14,6 +14,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple, TypeVar
 
+from kube_router.plugins.routing.bgp.aspath import SEGMENT_MAX
 from kube_router.plugins.routing.bgp.best import LOCAL_PREF, PeerInfo
 from kube_router.plugins.routing.bgp.model import (
     Attributes,
@@ -30,8 +31,6 @@ from kube_router.plugins.routing.bgp.model import (
 )
 
 Item = TypeVar("Item")
-
-SEGMENT_MAX = 255  # ASes in a segment: its length is one octet (RFC 4271 section 4.3)
 
 NO_EXPORT = 0xFFFFFF01  # RFC 1997
 NO_ADVERTISE = 0xFFFFFF02
