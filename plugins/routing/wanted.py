@@ -9,7 +9,7 @@ stand for the next hops that some route uses, so a route that is the first or la
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_interface
 from typing import NamedTuple
 
 from kube_router.core.view import ClusterView, Dirty
@@ -42,6 +42,8 @@ from kube_router.plugins.routing.model import (
 from kube_router.plugins.routing.reach import Reach, Reached, link_of
 from kube_router.plugins.routing.settings import RoutingOptions
 
+LOOPBACK = "lo"
+
 # What an encapsulation adds to a packet, in octets: outer IP header, and UDP and GUE or VXLAN headers.
 OVERHEAD = {
     ("ipip", 4): 20, ("ipip", 6): 40,
@@ -62,6 +64,7 @@ class Surroundings:
     all_pods: frozenset[str] = frozenset()
     all_nodes: frozenset[str] = frozenset()
     devices: frozenset[str] = frozenset({BRIDGE})  # interfaces that the plans look at
+    at_home: frozenset[str] = frozenset()  # networks that this node is on itself: nobody needs to tell of them
 
 
 class Translated(NamedTuple):
@@ -136,6 +139,8 @@ class Cluster:
             self._overlaid[hop] -= 1
         for hop in self._stranding.pop(prefix, ()):
             self._stranded[hop].discard(prefix)
+        if prefix in self.surroundings.at_home:
+            route = None
         made = self._translate(route.next_hops) if route is not None else NOWHERE
         if made.overlaid:
             self._uses[prefix] = made.overlaid
@@ -188,10 +193,14 @@ class Cluster:
             own=best,
             pods=pods.get(self._node, ()),
             links=tuple(dict.fromkeys(found.name for a in mine if (found := link_of(host, a)) is not None)),
-            mtu=link.mtu if link is not None else 0,
+            mtu=_mtu_through(link, host),
             all_pods=frozenset(cidr for cidrs in pods.values() for cidr in cidrs),
             all_nodes=frozenset(others) | frozenset(mine),
             devices=frozenset({BRIDGE, *(each.name for each in host.links), *(each.device for each in host.gateways)}),
+            # A route of ours would win over the link's own where that has a higher metric: IPv6's always has.
+            at_home=frozenset(
+                str(ip_interface(a).network) for each in host.links if each.up for a in each.addresses
+            ).union(pods.get(self._node, ())),
         )
 
     def _pods(self, node: Node) -> tuple[Prefix, ...]:
@@ -300,6 +309,13 @@ class Cluster:
                 first, more = min(prefixes), f" and {len(prefixes) - 1} more" if len(prefixes) > 1 else ""
                 problems.append(Problem("Route", first, f"next hop {next_hop}: {how.why}; not installed{more}"))
         return tuple(problems)
+
+
+def _mtu_through(link: facts.Link | None, host: facts.Host) -> int:
+    """Return the MTU of what leaves by a link, 0 where it is not known; what is on loopback leaves by any other."""
+    if link is None or link.name != LOOPBACK:
+        return link.mtu if link is not None else 0
+    return min((each.mtu for each in host.links if each.up and each.name != LOOPBACK), default=0)
 
 
 def _family(text: str) -> Family:

@@ -188,3 +188,33 @@ def test_while_this_nodes_own_address_is_away_other_nodes_get_no_tunnel() -> Non
             "Route fd00:244:2::/64: next hop fd00::2: no IPv6 address of this node is on an interface that is up; "
             "not installed"
         ]
+
+
+def test_a_network_that_this_node_is_on_itself_is_not_routed_elsewhere() -> None:
+    rig = Rig()
+    own = ("10.0.0.0/24", "fd00::/64", "10.244.1.0/24")  # what a router tells of its own links, and our own pods
+    rig.learn(*(route(prefix, "192.0.2.1") for prefix in own), route("10.9.0.0/24", "192.0.2.1"))
+    assert rig.cluster.wanted.routes == {main("10.9.0.0/24"): Wanted((Hop("10.0.0.250", "eth0"),))}
+    assert rig.cluster.problems == ()
+
+
+def test_the_network_of_a_link_that_went_down_is_reached_otherwise() -> None:
+    gateways = (Gateway(destination="192.0.2.0/24", via="10.0.0.250", device="eth0"),)
+    down = Link(name="eth1", mtu=1500, addresses=("10.7.0.1/24",), up=False)
+    rig = Rig(host=Host(name="node-1", links=(*HOST.links, down), gateways=gateways))
+    rig.learn(route("10.7.0.0/24", "192.0.2.1"))
+    assert rig.cluster.wanted.routes == {main("10.7.0.0/24"): Wanted((Hop("10.0.0.250", "eth0"),))}
+
+
+def test_a_node_whose_address_is_on_loopback_has_the_mtu_of_its_smallest_link() -> None:
+    links = (
+        Link(name="eth0", mtu=9000, addresses=("172.20.0.2/31",)),
+        Link(name="eth1", mtu=1500, addresses=("172.20.1.2/31",)),
+        Link(name="lo", mtu=65536, addresses=("10.0.0.1/32",)),
+    )
+    rig = Rig(host=Host(name="node-1", links=links))
+    rig.learn(route("10.244.3.0/24", "10.0.9.3"))
+    assert rig.cluster.wanted.devices == {
+        tunnel_name("10.0.9.3"): Tunnel("ipip", "10.0.0.1", "10.0.9.3", 0, 1480),
+    }
+    assert Rig(host=Host(name="node-1", links=links[2:])).cluster.pod_mtu == 0
