@@ -3,7 +3,7 @@
 What is forked is an agent like any other: it enters its network namespace, reads its flags as ``kr run`` does, has its
 own log, and can be killed. The forking process has one thread and runs nothing else.
 
-    python zygote.py             one JSON line in: {"argv": […], "netns": "name or empty", "log": "path"}
+    python zygote.py             one JSON line in: {"argv": […], "netns": "name or empty", "log": "path", "environ": {}}
                                  one JSON line out: {"pid": 4711}
 """
 
@@ -13,6 +13,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
@@ -33,11 +34,12 @@ class Zygote:
         with self._process:  # closes both pipes, which ends it, and waits
             pass
 
-    def start(self, argv: list[str], *, netns: str, log: Path) -> int:
-        """Start an agent and return its pid."""
+    def start(self, argv: list[str], *, netns: str, log: Path, environ: Mapping[str, str] | None = None) -> int:
+        """Start an agent, with these variables besides, and return its pid."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"argv": argv, "netns": netns, "log": str(log)}) + "\n")
+        request = {"argv": argv, "netns": netns, "log": str(log), "environ": dict(environ or {})}
+        self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
         answer: dict[str, int] = json.loads(self._process.stdout.readline())
         return answer["pid"]
@@ -75,6 +77,7 @@ def _become_agent(request: dict[str, Any]) -> NoReturn:
         os.dup2(target, fd)
     if request["netns"]:
         netns.enter(request["netns"])
+    os.environ.update(request["environ"])
     os._exit(guarded("kr", lambda: run(request["argv"], program="kr run")))
 
 
