@@ -118,10 +118,12 @@ class Bird(Bgpd):
             interval = next(each.bfd_ms for each in settings.neighbours if each.bfd_ms)
             timers = f"interval {interval} ms; idle tx interval 1000 ms; multiplier 3;"
             yield f'protocol bfd {{ interface "*" {{ {timers} }}; multihop {{ {timers} }}; }}'
+        # Next hops of sessions over routers are found among the kernel's routes.
+        learn, known = ("learn;", "all") if any(each.multihop for each in settings.neighbours) else ("", "none")
         for family, channel in CHANNEL.items():
             if settings.kernel:
                 yield f"protocol kernel kernel{family} {{ merge paths on; graceful restart on; persist on;"
-                yield f"  learn; {channel} {{ import all; export where source = RTS_BGP; }}; }}"
+                yield f"  {learn} {channel} {{ import {known}; export where source = RTS_BGP; }}; }}"
             yield f"protocol static static{family} {{ {channel};"
             yield from (
                 f"  route {each.prefix} blackhole;" for each in self.announced.values() if each.family is family
