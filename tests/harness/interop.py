@@ -162,6 +162,6 @@ def pair(
     their_end = Neighbour(address=link_address(1, transport), asn=our_asn, families=families)
     their_end = replace(their_end, **(theirs or {}))
     our_config = config_of(1, our_end, asn=our_asn, families=families, **(config or {}))
-    their_settings = settings_of(2, their_end, asn=their_asn, families=families, **(settings or {}))
+    their_settings = settings_of(2, their_end, families=families, **{"asn": their_asn, **(settings or {})})
     with place({1: our_config, 2: (kind, their_settings)}, far=(2,) if far else ()) as here:
         yield here

@@ -67,6 +67,32 @@ def test_without_the_right_password_there_is_no_session(kind: type[Bgpd]) -> Non
 
 
 @every
+def test_a_neighbour_of_another_as_is_refused_and_both_are_named(kind: type[Bgpd]) -> None:
+    with pair(kind, settings={"asn": 65003}) as here:
+        ours = here.ours[1]
+        ours.wait(lambda: ours.neighbour(link_address(2)).peer.last_error, "words on why there is no session")
+        ours.wait(lambda: "AS" in ours.neighbour(link_address(2)).peer.last_error, "words on its AS")
+        assert not ours.sessions
+        assert not ours.paths(prefix(2))
+
+
+@every
+def test_a_neighbour_that_falls_silent_is_given_up_after_the_smaller_hold_time(kind: type[Bgpd]) -> None:
+    with pair(kind, theirs={"hold_time_s": 3, "graceful_restart": False}) as here:
+        ours, theirs = here.ours[1], here.theirs[2]
+        ours.wait_route(prefix(2))
+        negotiated = ours.neighbour(link_address(2)).peer.negotiated
+        assert negotiated is not None
+        assert negotiated.hold_time_s == 3
+        theirs.freeze()
+        try:
+            ours.wait_no_route(prefix(2), timeout_s=6)
+        finally:
+            theirs.freeze(thaw=True)
+        assert ours.sessions[-1] == (link_address(2), False, "nothing was heard from it for the whole hold time")
+
+
+@every
 def test_a_neighbour_some_hops_away_is_reached_by_multihop(kind: type[Bgpd]) -> None:
     theirs = {"multihop": 5}
     if kind is Bird:
@@ -236,7 +262,7 @@ def test_both_ask_each_other_for_all_routes_again_without_a_new_session(kind: ty
 
 @pytest.mark.parametrize("name", ["bird", "frr", "gobgp"])
 def test_ipv4_goes_over_ipv6_next_hops_where_a_node_has_nothing_else(kind: type[Bgpd]) -> None:
-    next_hops = {V6: packed(link_address(1, V6))}
+    next_hops = {V6: ip_address(link_address(1, V6)).packed}
     theirs = {"extended_next_hop": True}
     with pair(kind, transport=V6, theirs=theirs, config={"next_hops": next_hops}) as here:
         path = here.ours[1].wait_route(prefix(2))
@@ -319,7 +345,3 @@ def test_we_reflect_what_it_tells_us_to_others_of_its_kind(kind: type[Bgpd]) -> 
         here.wait_talk(2, 3)
         here.theirs[3].withdraw(prefix(3))
         here.theirs[2].wait_no_route(prefix(3))
-
-
-def packed(address: str) -> bytes:
-    return ip_address(address).packed
