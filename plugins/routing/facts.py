@@ -31,8 +31,8 @@ class Gateway(Part, frozen=True, kw_only=True):
 class Host(Object, frozen=True, kw_only=True):
     """The node's own interfaces that have a global address and are none of ours. ``name`` is the node's.
 
-    ``gateways``: how addresses off these links are reached, at most GATEWAYS_MAX, the most specific first: the next hop
-    of an external peer may be behind one.
+    ``gateways``: how addresses off these links are reached, the most specific first: the next hop of an external peer
+    may be behind one. Where there are more than GATEWAYS_MAX, the most specific and the default ones.
     """
 
     links: tuple[Link, ...] = ()

@@ -47,10 +47,15 @@ def _gateways(link: Netlink, names: rtnetlink.Names) -> tuple[Gateway, ...]:
                 continue
             if its.destination not in found or its.metric < found[its.destination].metric:
                 found[its.destination] = its
-    best = sorted(found.values(), key=lambda its: (-int(its.destination.partition("/")[2]), its.destination))
-    return tuple(
-        Gateway(destination=its.destination, via=its.via, device=its.device) for its in best[:GATEWAYS_MAX]
-    )  # fmt: skip
+    best = sorted(found.values(), key=lambda its: (-_length(its), its.destination))
+    if len(best) > GATEWAYS_MAX:  # another routing daemon's; the default routes serve more than any of those
+        defaults = [its for its in best if not _length(its)]
+        best = [its for its in best if _length(its)][: GATEWAYS_MAX - len(defaults)] + defaults
+    return tuple(Gateway(destination=its.destination, via=its.via, device=its.device) for its in best)
+
+
+def _length(gateway: rtnetlink.Gateway) -> int:
+    return int(gateway.destination.partition("/")[2])
 
 
 def _dump(link: Netlink, request: bytes) -> list[memoryview]:

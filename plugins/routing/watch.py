@@ -10,9 +10,11 @@ everything is compared.
 """
 
 import logging
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+import anyio
 from anyio.lowlevel import checkpoint
 
 from kube_router.core.monitor import OVERRUN, Monitor, Notification
@@ -36,6 +38,7 @@ GROUPS = (
 )
 
 
+GATEWAYS_S = 2.0  # another routing daemon may change its routes all the time: no more often is that told
 DRAINS_MAX = 64  # as many times what is read at once: more than the buffer holds
 
 
@@ -48,10 +51,13 @@ class _Seen(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """What a notification means: what of ours was taken away, in words, and whether the node's own links changed."""
+    """What a notification means: what of ours was taken away, in words, and whether the node's own links changed, or a
+    gateway.
+    """
 
     loss: str = ""
     host: bool = False
+    gateway: bool = False
 
 
 NOTHING = _Found()
@@ -69,6 +75,8 @@ class Watch:
         self._changed = self._host_changed = _nobody
         self._links: dict[int, _Seen] = {}
         self._writing = False
+        self._told_at, self._due = -math.inf, math.inf  # when a gateway's change was told, and is to be
+        self._waiting: anyio.CancelScope | None = None
 
     async def run(self, changed: Callable[[], None], host_changed: Callable[[], None]) -> None:
         """Call ``changed`` or ``host_changed`` whenever that is so, until cancelled. Raises ``KernelError``."""
@@ -78,7 +86,9 @@ class Watch:
             self._links = _links()  # of what is told from now on, what was so already is no news
             try:
                 while True:
-                    self._take(await monitor.wait())
+                    with anyio.CancelScope(deadline=self._due) as self._waiting:
+                        self._take(await monitor.wait())
+                    self._tell_of_gateways()
                     await checkpoint()
             finally:
                 self._monitor = None
@@ -112,6 +122,15 @@ class Watch:
             self._changed()
         if any(its.host for its in found):
             self._host_changed()
+        if any(its.gateway for its in found):
+            self._due = max(self._told_at + GATEWAYS_S, anyio.current_time())
+            if self._waiting is not None:
+                self._waiting.deadline = self._due
+
+    def _tell_of_gateways(self) -> None:
+        if anyio.current_time() >= self._due:
+            self._told_at, self._due = anyio.current_time(), math.inf
+            self._host_changed()
 
     def _read(self, notification: Notification) -> _Found:
         if notification is OVERRUN:
@@ -140,7 +159,7 @@ class Watch:
             return NOTHING
         id, ours = rtnetlink.route_id(body)
         if not ours:
-            return _Found(host=rtnetlink.parse_gateway(body, {}) is not None)
+            return _Found(gateway=rtnetlink.parse_gateway(body, {}) is not None)
         if not self._wanted(id):
             return NOTHING
         return _Found(f"route to {id.destination} {'removed' if removed else 'changed'}")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from harness.loopback import World
+from harness.loopback import World, until
 from harness.netns import run_in_new, sh
 from harness.routing_bench import ADDRESS, NEXT_HOP, RoutingBench, benched, other
 
@@ -15,8 +15,10 @@ from kube_router.events.errors import KernelError
 from kube_router.events.event import Delete, Put
 from kube_router.events.model import Node, NodeAddress, Object
 from kube_router.lab.testkit import Bench
+from kube_router.plugins.routing import watch
 from kube_router.plugins.routing.cnifile import VARIABLE
-from kube_router.plugins.routing.facts import Route, Session
+from kube_router.plugins.routing.facts import GATEWAYS_MAX, Gateway, Route, Session
+from kube_router.plugins.routing.host import read_host
 from kube_router.plugins.routing.plugin import Routing
 from kube_router.plugins.routing.tablewatch import TableWatch
 
@@ -135,3 +137,39 @@ def test_routes_and_sessions_are_told_again_when_the_state_begins_anew() -> None
         assert set(bench.state.known("hosts")) == {"node-1"}
 
     benched(body)
+
+
+def test_a_routing_daemon_that_changes_its_routes_all_the_time_is_looked_at_now_and_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(watch, "GATEWAYS_S", 0.5)
+    told: list[float] = []
+
+    async def change_routes() -> None:
+        watching = watch.Watch(wanted=lambda what: False, uses=lambda device: False)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(watching.run, lambda: None, lambda: told.append(anyio.current_time()))
+            await anyio.sleep(0.1)
+            for i in range(20):
+                sh(f"ip route replace 192.0.2.0/24 via 10.0.0.{i + 2}")
+                await anyio.sleep(0.01)
+            assert told  # the first one at once
+            await until(lambda: len(told) > 1, "the last one, after a while")
+            assert told[1] - told[0] >= 0.5
+            tasks.cancel_scope.cancel()
+
+    inside(change_routes)
+
+
+def test_the_default_route_is_known_beside_more_gateways_than_are_held() -> None:
+    async def body() -> None:
+        sh("ip route add default via 10.0.0.254")
+        lines = "".join(
+            f"route add 10.{i // 256}.{i % 256}.0/24 via 10.0.0.2\n" for i in range(256, 256 + GATEWAYS_MAX)
+        )
+        sh(f"ip -batch - <<'END'\n{lines}END")
+        gateways = read_host("node-1").gateways
+        assert len(gateways) == GATEWAYS_MAX
+        assert gateways[-1] == Gateway(destination="0.0.0.0/0", via="10.0.0.254", device="eth0")
+
+    inside(body)
