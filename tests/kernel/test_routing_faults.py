@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from harness.machine import until
-from harness.routinglab import Routed, Told, routed
+from harness.routinglab import Routed, routed
 
 from kube_router.lab import netns
 
@@ -160,10 +160,22 @@ def prefixed(annotations: dict[str, str]) -> dict[str, str]:
     return {f"kube-router.io/{name}": text for name, text in annotations.items()}
 
 
-def test_what_one_node_gets_wrong_for_the_mesh_the_others_say_too() -> None:
+def test_as_numbers_of_nodes_decide_who_peers_and_what_is_wrong_with_one_all_nodes_say() -> None:
     with routed("rfaulta", "--nodes-full-mesh=false", "--enable-cni=false", nodes=3) as lab:
         for node in lab.nodes:
+            assert lab.routes(node) == set()
+            assert any("node.asn]: missing" in report for report in reports(lab, node))
+        for node in lab.nodes:
             lab.annotate(node, node__asn="64600")
+        lab.expect_mesh()
+        before = lab.flaps("node-1")["172.30.0.12"]
+        lab.annotate("node-3", node__asn="64602")
+        until(lambda: lab.established("node-1") == ["172.30.0.12"], what="node-3 to be left out")
+        until(lambda: lab.established("node-3") == [], what="node-3 to be alone")
+        lab.expect_routes({"node-3": set()})
+        assert lab.flaps("node-1")["172.30.0.12"] == before
+        assert [reports(lab, node) for node in lab.nodes] == [[], [], []]
+        lab.annotate("node-3", node__asn="64600")
         lab.expect_mesh()
         lab.annotate("node-3", node__asn="23456")
         words = "Node node-3: metadata.annotations[kube-router.io/node.asn]: '23456' is a reserved AS number"
@@ -191,39 +203,37 @@ def node_without_pod_cidr(lab: Routed) -> None:
     lab.expect_mesh("node-3")
 
 
-def test_a_password_file_that_is_missing_keeps_its_peers_out_until_it_is_there(tmp_path: Path) -> None:
+def test_a_password_file_or_a_port_that_cannot_be_had_is_told_and_taken_when_it_can(tmp_path: Path) -> None:
     file = tmp_path / "passwords"
     flags = (f"--peer-router-ips={GOOD}", "--peer-router-asns=65001", f"--peer-router-passwords-file={file}")
-    with routed("rfaultf", *flags, "--injected-routes-sync-period=1s", nodes=2) as lab:
-        lab.expect_mesh()
-        (told,) = until(lambda: reports(lab, "node-1"), what="a report")
-        assert told == (
-            f"Node node-1: --peer-router-passwords-file {file}: No such file or directory; "
-            "the peers of --peer-router-ips are left out until it is right"
-        )
-        assert set(lab.neighbours("node-1")) == {"172.30.0.12"}
-        assert lab.status("node-1")["says"]["waiting for passwords of"] == GOOD
-        file.write_text(base64.b64encode(b"a canary").decode())
-        until(lambda: GOOD in lab.neighbours("node-1"), what="the peer")
-        assert reports(lab, "node-1") == []
-        assert lab.routes("node-1") == lab.mesh_routes("node-1")
-        assert b"canary" not in lab.lab.agent("node-1").log.read_bytes()
-
-
-def test_a_port_that_somebody_else_has_is_told_and_taken_when_it_is_free() -> None:
-    with routed("rfaultp", nodes=2, agents=False) as lab:
-
-        def occupy() -> socket.socket:
-            taken = socket.socket()
-            taken.bind(("172.30.0.11", 179))
-            return taken
-
+    with routed("rfaultf", *flags, "--injected-routes-sync-period=1s", nodes=2, agents=False) as lab:
         occupied = netns.run_in(lab.lab.topology.namespace("node-1"), occupy)
         lab.lab.start_agents()
         said = until(lambda: lab.status("node-1")["says"].get("listening"), what="the trouble")
         assert "172.30.0.11 port 179" in said
         assert "bgp_not_listening" in lab.log("node-1")
-        lab.expect_mesh()  # the other one listens
+        lab.expect_mesh()  # the other node listens
+        missing_password_file(lab, file)
         occupied.close()
         until(lambda: "listening" not in lab.status("node-1")["says"], what="the port")
-        assert Told("10.244.2.0/24", ("172.30.0.12 eth0",)) in lab.routes("node-1")
+        lab.expect_mesh()
+
+
+def occupy() -> socket.socket:
+    taken = socket.socket()
+    taken.bind(("172.30.0.11", 179))
+    return taken
+
+
+def missing_password_file(lab: Routed, file: Path) -> None:
+    (told,) = until(lambda: reports(lab, "node-1"), what="a report")
+    assert told == (
+        f"Node node-1: --peer-router-passwords-file {file}: No such file or directory; "
+        "the peers of --peer-router-ips are left out until it is right"
+    )
+    assert set(lab.neighbours("node-1")) == {"172.30.0.12"}
+    assert lab.status("node-1")["says"]["waiting for passwords of"] == GOOD
+    file.write_text(base64.b64encode(b"a canary").decode())
+    until(lambda: GOOD in lab.neighbours("node-1"), what="the peer")
+    assert reports(lab, "node-1") == []
+    assert b"canary" not in lab.lab.agent("node-1").log.read_bytes()

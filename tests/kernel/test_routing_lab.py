@@ -114,23 +114,6 @@ def test_route_reflectors_by_annotation_replace_the_full_mesh(lab: Routed) -> No
     lab.expect_every_pod_reaches_every_other()
 
 
-def test_an_as_number_at_run_time_decides_who_peers_with_whom() -> None:
-    with routed("rasn", "--nodes-full-mesh=false") as lab:
-        for node in lab.nodes:
-            assert lab.routes(node) == set()
-            assert any("node.asn" in problem and "missing" in problem for problem in lab.problems(node))
-        for node in lab.nodes:
-            lab.annotate(node, node__asn="64601")
-        lab.expect_mesh()
-        before = lab.flaps("node-1")[TWO]
-        lab.annotate("node-3", node__asn="64602")
-        until(lambda: lab.established("node-1") == [TWO], what="node-3 to be left out")
-        until(lambda: lab.established("node-3") == [], what="node-3 to be alone")
-        lab.expect_routes({"node-3": set()})
-        assert lab.flaps("node-1")[TWO] == before
-        assert [lab.problems(node) for node in lab.nodes] == [[], [], []]
-
-
 # -- what is masqueraded -----------------------------------------------------------------------------------------------
 
 
