@@ -239,7 +239,7 @@ class Connection:
             self._open(body)
         elif kind is MessageType.NOTIFICATION:
             said = parse_notification(body)
-            self.handle(words.NotificationReceived(said.code, said.subcode, said.words))
+            self.handle(words.NotificationReceived(said.code, said.subcode, said.words, said.within))
         else:
             self.handle(words.UpdateReceived())
 

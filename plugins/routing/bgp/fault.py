@@ -99,6 +99,11 @@ class Notification(NamedTuple):
         return self.code == 6 and self.subcode == HARD_RESET
 
     @property
+    def within(self) -> int:
+        """The subcode of the Cease that a Hard Reset carries, 0 where there is none."""
+        return self.data[1] if self.hard and len(self.data) >= 2 and self.data[0] == 6 else 0
+
+    @property
     def words(self) -> str:
         """What it says, in one printable line."""
         name = error_name(self.code, self.subcode)

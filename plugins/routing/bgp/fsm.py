@@ -249,7 +249,7 @@ def _fail(fsm: Fsm, event: Event, jitter: float) -> Step:
         case Failed():
             return _end(fsm, words, jitter, loss=Loss.CONNECTION)
         case NotificationReceived():
-            counts = event.code != CEASE or event.subcode not in DELIBERATE
+            counts = event.code != CEASE or (event.within or event.subcode) not in DELIBERATE
             return _end(fsm, words, jitter, loss=_loss_by(event.code, event.subcode), counts=counts)
         case CollisionLost(silent=True):
             return _end(fsm, words, jitter, loss=Loss.CONNECTION)

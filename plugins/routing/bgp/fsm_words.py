@@ -90,11 +90,12 @@ class CollisionLost:
 
 @dataclass(frozen=True, slots=True)
 class NotificationReceived:
-    """[24, 25] ``words`` are what it says."""
+    """[24, 25] ``words`` are what it says; ``within`` is the subcode of the Cease that a Hard Reset carries."""
 
     code: int
     subcode: int
     words: str
+    within: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import pytest
 from harness.bgp_world import RESTART, End, Side, World, pipe
 
 from kube_router.plugins.routing.bgp.caps import Capabilities, Open
-from kube_router.plugins.routing.bgp.fault import notification
+from kube_router.plugins.routing.bgp.fault import hard_reset, notification
 from kube_router.plugins.routing.bgp.model import GracefulRestart
 from kube_router.plugins.routing.bgp.peer import Peer, State
 from kube_router.plugins.routing.bgp.update import Update
@@ -113,6 +113,20 @@ def test_nothing_is_taken_while_the_buffer_is_full_and_the_owner_is_told_when_th
     channel.owner.drained()
     assert one.a.told == ["established", "writable"]
     assert one.peer.describe()["updates_sent"] == 2
+
+
+@pytest.mark.parametrize("restart", [None, RESTART], ids=["plain", "graceful"])
+def test_what_the_neighbours_operator_did_again_and_again_is_no_reason_to_wait_longer(
+    restart: GracefulRestart | None,
+) -> None:
+    one = Scripted(restart=restart)
+    for _ in range(5):
+        one.establish()
+        one.say(hard_reset(6, 3) if restart is not None else notification(6, 3))
+        assert one.peer.state is State.IDLE
+        one.world.clock.advance(1)
+        assert one.peer.state is State.ACTIVE
+        one.connect()
 
 
 def test_what_is_sent_to_a_session_that_is_over_is_of_no_consequence() -> None:
