@@ -109,6 +109,7 @@ class Plugin(Protocol):
     More attributes are looked for and may be missing:
 
     ``resync_s``                seconds after which everything is compared again although nothing happened; 300
+    ``debounce_s``              how long nothing may happen before a reconcile begins; 0.05
     ``deadline_s``              how long a reconcile may take before it is given up; 60
     ``async watch(changed)``    runs beside and calls ``changed()`` when somebody else changes what is ours
     ``ready()``                 whether ``/readyz`` may be 200, once what the API server confirmed has been reconciled

@@ -10,7 +10,7 @@ from typing import Protocol
 from kube_router.core.log import Entry, Log
 from kube_router.core.problems import Problems
 from kube_router.core.state import State
-from kube_router.core.view import Ref, Stored
+from kube_router.core.view import Stored
 from kube_router.events.errors import Problem
 from kube_router.events.event import Advance, Change, Delete, Note, Put, ReceiptRecord, Sync
 from kube_router.events.model import Object
@@ -195,7 +195,7 @@ class Intake:
             ref = self.state.apply(change)
             if ref is not None:
                 since = change.trigger_ms or change.t if isinstance(change, Put) else change.t
-                entries.append(Entry(Ref(*ref), since))
+                entries.append(Entry(ref, since))
         if entries:
             self.log.append(entries)
 

@@ -188,8 +188,9 @@ class Runner:
     async def _settle(self) -> None:
         """Wait until nothing has happened for the debounce time, at most for the maximal latency."""
         end = anyio.current_time() + self.pace.latency_max_s
+        debounce_s = getattr(self._plugin, "debounce_s", self.pace.debounce_s)
         while (left := end - anyio.current_time()) > 0:
-            with anyio.move_on_after(min(self.pace.debounce_s, left)) as quiet:
+            with anyio.move_on_after(min(debounce_s, left)) as quiet:
                 await self._log.wait()
             self._pull()
             if quiet.cancelled_caught:
@@ -225,9 +226,11 @@ class Runner:
 
     def _succeeded(self, dirty: dict[Ref, int]) -> None:
         self.last_error, self.backoff_s = "", 0
-        now_ms = self._now_ms()
-        for since_ms in dirty.values():
-            self._metrics.convergence.labels(self.name).observe(max(0, now_ms - since_ms) / 1000)
+        now_ms, watched = self._now_ms(), self._view.watched
+        observe = self._metrics.convergence.labels(self.name).observe
+        for ref, since_ms in dirty.items():
+            if ref.resource in watched:  # what the plugin itself found out is no change in the cluster
+                observe(max(0, now_ms - since_ms) / 1000)
 
     def _account(self, receipt: Receipt, *, took_s: float, upto: int) -> None:
         """Tell metrics, log, status and journal what was done."""

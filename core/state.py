@@ -133,7 +133,7 @@ class View:
     def __init__(self, state: State, needs: Iterable[type[Object]], live: set[str] | None = None) -> None:
         self._state = state
         self._names = {model: state.catalogue.by_model(model).name for model in needs}
-        self._watched = frozenset(name for name in self._names.values() if not state.catalogue.by_name(name).local)
+        self.watched = frozenset(name for name in self._names.values() if not state.catalogue.by_name(name).local)
         self._live = live
 
     @property
@@ -147,12 +147,12 @@ class View:
     @property
     def confirmed(self) -> bool:
         """Whether the live source has confirmed its kinds; local ones are the plugin's own matter."""
-        return self._live is None or self._live.issuperset(self._watched)
+        return self._live is None or self._live.issuperset(self.watched)
 
     @property
     def recovered(self) -> bool:
         """Whether the source's full list of every kind was known at some time: by the journal or by itself."""
-        return self.confirmed or self._state.synced.issuperset(self._watched)
+        return self.confirmed or self._state.synced.issuperset(self.watched)
 
     @property
     def resources(self) -> frozenset[str]:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from hashlib import sha256
 from ipaddress import ip_address
+from typing import Any
 
 from kube_router.plugins.routing.bgp.best import Selection
 from kube_router.plugins.routing.bgp.model import Attributes, Prefix, SegmentType
@@ -20,18 +21,34 @@ _BRACKETS = {
 
 def route_of(prefix: Prefix, selection: Selection) -> Route:
     """Return a learned prefix with all paths that are used for it, the best first."""
+    return Route(name=str(prefix), **_words(selection))
+
+
+def routes_of(selections: Iterable[tuple[Prefix, Selection | None]]) -> list[Route]:
+    """Return ``route_of`` of each that has a selection. Thousands of prefixes share one: it is put into words once."""
+    worded: dict[int, dict[str, Any]] = {}  # by identity: all of them live as long as this call
+    found = []
+    for prefix, selection in selections:
+        if selection is not None:
+            words = worded.get(id(selection))
+            if words is None:
+                words = worded[id(selection)] = _words(selection)
+            found.append(Route(name=str(prefix), **words))
+    return found
+
+
+def _words(selection: Selection) -> dict[str, Any]:
     best, paths = selection.best.attributes, selection.multipath
-    return Route(
-        name=str(prefix),
-        next_hops=tuple(dict.fromkeys([_text(path.next_hop.address) for path in paths])),
-        peers=tuple(dict.fromkeys([path.peer for path in paths])),
-        internal=selection.source is None or selection.source.internal,
-        as_path=as_path(best),
-        local_pref=best.local_pref,
-        med=best.med,
-        communities=communities(best),
-        why=selection.why,
-    )
+    return {
+        "next_hops": tuple(dict.fromkeys([_text(path.next_hop.address) for path in paths])),
+        "peers": tuple(dict.fromkeys([path.peer for path in paths])),
+        "internal": selection.source is None or selection.source.internal,
+        "as_path": as_path(best),
+        "local_pref": best.local_pref,
+        "med": best.med,
+        "communities": communities(best),
+        "why": selection.why,
+    }
 
 
 @lru_cache(maxsize=TEXTS_MAX)  # thousands of routes share few next hops

@@ -34,7 +34,7 @@ from kube_router.plugins.routing.config import Configured, speaker_config
 from kube_router.plugins.routing.entrywatch import EntryWatch
 from kube_router.plugins.routing.explain import explain
 from kube_router.plugins.routing.host import read_host
-from kube_router.plugins.routing.learned import route_of
+from kube_router.plugins.routing.learned import routes_of
 from kube_router.plugins.routing.metrics import Metrics
 from kube_router.plugins.routing.model import MAIN, Forward, Neighbour, RouteId, Rule
 from kube_router.plugins.routing.node import NodeKernel, Work
@@ -74,6 +74,8 @@ class Routing:
     needs: frozenset[type[Object]] = frozenset({
         Node, Service, EndpointSlice, facts.Host, facts.Route, facts.RouteDigest, facts.Session
     })  # fmt: skip
+
+    debounce_s = 0.0  # the speaker gathers what it learns, and tells it piece by piece
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -210,13 +212,12 @@ class Routing:
         held = {route.name for route in view.each(facts.Route)}
         whole = self._speaker.settled and view.confirmed and anyio.current_time() >= self._late_until
         if self._untold or learned - held or (whole and held - learned):
-            selections = self._speaker.rib.each_selection()
-            routes = [route_of(prefix, each) for prefix, each in selections if each.best.peer]
+            routes = routes_of((prefix, each) for prefix, each in self._speaker.rib.each_selection() if each.best.peer)
             self._published.change(routes, sorted(held - learned) if whole else ())
             self._untold = False
         self._published.digest(list(view.each(facts.Route)))
-        if whole:
         self._retell_sessions(view)
+        if whole:
             self._published.confirm(view, list(self._speaker.neighbours))
 
     async def _announce(self, view: ClusterView, dirty: Dirty) -> None:
@@ -294,7 +295,7 @@ class Routing:
     def _routes(self, changes: Mapping[Prefix, Selection | None]) -> None:
         self._metrics.received.inc(len(changes))
         self._untold = True  # should anything here fail
-        routes = [route_of(prefix, selection) for prefix, selection in changes.items() if selection is not None]
+        routes = routes_of(changes.items())
         was_volatile = self._published.is_volatile
         self._published.change(routes, [str(prefix) for prefix, selection in changes.items() if selection is None])
         self._untold = False
@@ -305,7 +306,6 @@ class Routing:
         state = "established" if up else "down"
         self._context.publish(facts.Session, [facts.Session(name=address, asn=asn, state=state, error=why)])
 
-    def _settled(self) -> None:
     def _retell_sessions(self, view: ClusterView) -> None:
         """Publish sessions that the state holds otherwise: an earlier run's, or none since it is another cluster's."""
         for address, neighbour in self._speaker.neighbours.items():
@@ -315,6 +315,7 @@ class Routing:
                 asn = peer.negotiated.asn if peer.negotiated is not None else neighbour.config.asn
                 self._session(address, asn, is_up, "" if is_up else peer.last_error)
 
+    def _settled(self) -> None:
         self._changed()
 
     # -- in the worker thread ------------------------------------------------------------------------------------------

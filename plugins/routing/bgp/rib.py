@@ -12,8 +12,9 @@ not refused: its own path wins, and whatever peers say of it waits.
 Not here: what is refused (policy.py), what is told to whom (adjout.py).
 """
 
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from itertools import repeat
+from itertools import islice, repeat
 from typing import NamedTuple
 
 from kube_router.plugins.routing.bgp.best import OURSELVES, Candidate, PeerInfo, Ranking, Selection, rank
@@ -174,18 +175,31 @@ class Rib:
         for prefix, old in list(self._table.items()):
             self._set(prefix, old, self._pool.of(old.held, old.barred))
 
-    def take_changes(self) -> dict[Prefix, Selection | None]:
-        """Return the prefixes whose selection is another one than at the last call; ``None``: no path any more."""
+    @property
+    def has_changes(self) -> bool:
+        """Whether there may be changes to take."""
+        return bool(self._before)
+
+    def take_changes(self, limit: int = sys.maxsize) -> dict[Prefix, Selection | None]:
+        """Return the prefixes whose selection is another one than at the last call; ``None``: no path any more.
+
+        At most so many are looked at; the rest stays for the next call.
+        """
         changes: dict[Prefix, Selection | None] = {}
-        table = self._table
-        for prefix, old in self._before.items():
+        table, before = self._table, self._before
+        if len(before) > limit:
+            before = dict(islice(before.items(), limit))
+            for prefix in before:
+                del self._before[prefix]
+        else:
+            self._before = {}
+        for prefix, old in before.items():
             new = table.get(prefix)
             if new is old:
                 continue
             selection = None if new is None else new.selection
             if selection != (None if old is None else old.selection):
                 changes[prefix] = selection
-        self._before = {}
         return changes
 
     def selection(self, prefix: Prefix) -> Selection | None:

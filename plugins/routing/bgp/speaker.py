@@ -26,10 +26,10 @@ from kube_router.plugins.routing.bgp.offer import bfd_sessions, capabilities, ow
 from kube_router.plugins.routing.bgp.peer import LocalConfig, Peer
 from kube_router.plugins.routing.bgp.restart import Action, Do
 from kube_router.plugins.routing.bgp.rib import Rib
+from kube_router.plugins.routing.bgp.telling import Changes, Telling
 from kube_router.plugins.routing.bgp.update import Update
 from kube_router.plugins.routing.bgp.wire import RouteRefresh
 
-FLUSH_S = 0.01  # changes within it are told together
 BFD_SETTLE_S = 0.1  # a peer's BFD daemon may tell of the end of its BGP daemon before TCP does
 CEASE, ADMINISTRATIVE_SHUTDOWN, PEER_DECONFIGURED, CONFIGURATION_CHANGE, BFD_DOWN = 6, 2, 3, 6, 10
 
@@ -63,7 +63,7 @@ class Speaker:
         self._listening = Listening(self._find)
         self._bfd: Bfd | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._flush: asyncio.TimerHandle | None = None
+        self._telling = Telling(self.rib, self._tell)
 
     # -- what it is to be ----------------------------------------------------------------------------------------------
 
@@ -119,7 +119,7 @@ class Speaker:
             self._stop()
 
     def _apply(self, before: SpeakerConfig | None, config: SpeakerConfig) -> None:
-        self.flush()  # what happened before is told as before
+        self._telling.all()  # what happened before is told as before
         anew = before is None or (before.asn, before.router_id) != (config.asn, config.router_id)
         if self._deferral is None:
             self._deferral = restart.Deferral(config.peers, config.deferral_s, preserved=bool(self._preserved))
@@ -139,7 +139,7 @@ class Speaker:
         if before is not None and (before.cluster_id, before.next_hops) != (config.cluster_id, config.next_hops):
             for address, neighbour in self._neighbours.items():
                 self.rib.rejudge(address, partial(policy.judge, config, neighbour.config))
-        self.flush()
+        self._telling.all()
 
     def _set_neighbours(self, wanted: Mapping[str, PeerConfig]) -> None:
         for address in self._neighbours.keys() - wanted.keys():
@@ -148,7 +148,7 @@ class Speaker:
             have = self._neighbours.get(address)
             if have is not None and have.config != config:
                 if have.config.session == config.session:
-                    self.flush()
+                    self._telling.all()
                     self._groups.regroup(have, config)
                     continue
                 self._remove(address, CONFIGURATION_CHANGE, "its configuration on this node has changed")
@@ -170,7 +170,7 @@ class Speaker:
         neighbour.timers.stop_all()
         neighbour.peer.stop(CEASE, subcode, words, silent=silent)
         self.rib.forget(address)
-        self._schedule_flush()
+        self._telling.soon()
 
     def _find(self, address: str) -> Peer | None:
         neighbour = self._neighbours.get(address)
@@ -181,9 +181,7 @@ class Speaker:
         for address in list(self._neighbours):
             self._remove(address, ADMINISTRATIVE_SHUTDOWN, "the agent stops", silent=address in graceful)
         self.rib.take_changes()  # an end withdraws nothing: what was learned stays as the stale routes of a restart
-        if self._flush is not None:
-            self._flush.cancel()
-            self._flush = None
+        self._telling.stop()
         self._listening.close()
         if self._bfd is not None:
             self._bfd.stop(admin_down=True)
@@ -232,7 +230,7 @@ class Speaker:
                 self.rib.announce(
                     address, reach.prefixes, reach.path_ids, update.attributes, reach.next_hop, refused=refused
                 )
-        self._schedule_flush()
+        self._telling.soon()
         if update.end_of_rib is not None:
             self._end_of_rib(neighbour, update.end_of_rib)
 
@@ -243,7 +241,7 @@ class Speaker:
         if refresh.subtype:  # a mark around a refresh of its own (RFC 7313)
             self._act(neighbour, neighbour.helper.refreshed(refresh.family, refresh.subtype))
             return
-        self.flush()
+        self._telling.all()
         self._groups.refresh(neighbour, refresh.family)
 
     def writable(self, peer: Peer) -> None:
@@ -253,9 +251,13 @@ class Speaker:
 
     def _end_of_rib(self, neighbour: Neighbour, family: Family) -> None:
         assert self._deferral is not None
-        self.flush()  # who waits for it shall find the routes
-        self._act(neighbour, neighbour.helper.end_of_rib(family))
-        self._restarted(self._deferral.end_of_rib(neighbour.config.address, family))
+        told = partial(self._all_told, neighbour, neighbour.peer.established_at, family)
+        self._telling.then(told)  # who waits for it shall find the routes
+
+    def _all_told(self, neighbour: Neighbour, session: float | None, family: Family) -> None:
+        if self._deferral is not None and neighbour.peer.established_at == session is not None:
+            self._act(neighbour, neighbour.helper.end_of_rib(family))
+            self._restarted(self._deferral.end_of_rib(neighbour.config.address, family))
 
     def _bfd_state(self, address: str, up: bool, words: str) -> None:
         """End the session with a neighbour to whom the path failed; bfd.py says why, and why not while it restarts."""
@@ -281,21 +283,11 @@ class Speaker:
         return not self._config.cluster_id or self._deferral.selected or not keeps
 
     def _join(self, neighbour: Neighbour) -> None:
-        self.flush()
+        self._telling.all()
         self._groups.join(neighbour)
 
-    def _schedule_flush(self) -> None:
-        if self._flush is None and self._loop is not None:
-            self._flush = self._loop.call_later(FLUSH_S, self.flush)
-
-    def flush(self) -> None:
-        """Tell everybody what has changed since the last time."""
-        if self._flush is not None:
-            self._flush.cancel()
-            self._flush = None
-        changes = self.rib.take_changes()
-        if not changes:
-            return
+    def _tell(self, changes: Changes) -> None:
+        """Tell who plans the kernel what was learned, and neighbours what is for them."""
         learned = {
             prefix: selection if selection is not None and selection.best.peer else None
             for prefix, selection in changes.items()
@@ -323,7 +315,7 @@ class Speaker:
                     neighbour.timers.start(action.timer, action.seconds)
                 case Do.STOP_TIMER:
                     neighbour.timers.stop(action.timer)
-        self._schedule_flush()
+        self._telling.soon()
 
     def _neighbour_expired(self, neighbour: Neighbour, timer: str) -> None:
         self._act(neighbour, neighbour.helper.expired(timer))
@@ -341,7 +333,7 @@ class Speaker:
                 self._join(neighbour)
         if self._deferral.complete and not self.settled:
             self.settled = True
-            self.flush()
+            self._telling.all()
             self._hooks.settled()
 
     def _expired(self, timer: str) -> None:
