@@ -1,7 +1,7 @@
 """Law 1 for speakers that speak: what each has and tells depends on what all are told to be, not on the way there.
 
-Four speakers over real TCP on virtual time live through a storm of configurations, ends and starts. Then four new ones
-are told the last configurations alone. Both must end with the same sessions, routes and Adj-RIB-Outs.
+Four speakers over real TCP on virtual time live through a storm of configurations, resets, ends and starts. Then four
+new ones are told the last configurations alone. Both must end with the same sessions, routes and Adj-RIB-Outs.
 """
 
 import random
@@ -101,6 +101,12 @@ def seen(node: Node) -> Seen:
     )
 
 
+def cut(dice: random.Random, node: Node) -> None:
+    """End one of its sessions, gracefully where both can or not."""
+    if neighbours := list(node.speaker.neighbours.values()):
+        dice.choice(neighbours).peer.reset(6, 8, "storm", hard=dice.random() < 0.5)
+
+
 async def storm(dice: random.Random, configs: dict[int, SpeakerConfig]) -> dict[int, Seen]:
     """Return what becomes of speakers; ``configs`` are the last ones when it is over."""
     async with world() as w:
@@ -115,6 +121,8 @@ async def storm(dice: random.Random, configs: dict[int, SpeakerConfig]) -> dict[
                 await anyio.sleep(0.01)
                 nodes[me].start()
                 ended.discard(me)
+            elif chance < 0.45:
+                cut(dice, nodes[me])
             else:
                 now = configs[me] = dice.choice(CHANGES)(dice, configs[me], me)
                 nodes[me].speaker.configure(now)

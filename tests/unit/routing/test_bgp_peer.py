@@ -123,9 +123,9 @@ def test_what_the_neighbours_operator_did_again_and_again_is_no_reason_to_wait_l
     for _ in range(5):
         one.establish()
         one.say(hard_reset(6, 3) if restart is not None else notification(6, 3))
-        assert one.peer.state is State.IDLE
         one.world.clock.advance(1)
         assert one.peer.state is State.ACTIVE
+        assert one.a.told[-1] == "down"
         one.connect()
 
 
