@@ -8,8 +8,9 @@ from typing import Any
 
 from kube_router.plugins.routing.bgp.best import Selection
 from kube_router.plugins.routing.bgp.model import Attributes, Prefix, SegmentType
-from kube_router.plugins.routing.facts import Route
+from kube_router.plugins.routing.facts import Route, RouteDigest
 
+DIGEST = "routes"  # the name of the one digest
 TEXTS_MAX = 4096
 _BRACKETS = {
     SegmentType.AS_SEQUENCE: ("", "", " "),
@@ -72,7 +73,7 @@ def communities(attributes: Attributes) -> tuple[str, ...]:
     return (*standard, *large)
 
 
-def digest(routes: Iterable[Route]) -> str:
-    """Return a digest of many routes that does not depend on their order."""
+def digest(routes: Iterable[Route]) -> RouteDigest:
+    """Return what stands for many routes, in whatever order they are. Takes a while: for a thread."""
     lines = sorted(f"{route.name} {','.join(route.next_hops)}" for route in routes)
-    return sha256("\n".join(lines).encode()).hexdigest()
+    return RouteDigest(name=DIGEST, count=len(lines), sha256=sha256("\n".join(lines).encode()).hexdigest())

@@ -34,7 +34,7 @@ from kube_router.plugins.routing.config import Configured, speaker_config
 from kube_router.plugins.routing.entrywatch import EntryWatch
 from kube_router.plugins.routing.explain import explain
 from kube_router.plugins.routing.host import read_host
-from kube_router.plugins.routing.learned import routes_of
+from kube_router.plugins.routing.learned import digest, routes_of
 from kube_router.plugins.routing.metrics import Metrics
 from kube_router.plugins.routing.model import MAIN, Forward, Neighbour, RouteId, Rule
 from kube_router.plugins.routing.node import NodeKernel, Work
@@ -75,6 +75,7 @@ class Routing:
         Node, Service, EndpointSlice, facts.Host, facts.Route, facts.RouteDigest, facts.Session
     })  # fmt: skip
 
+    deadline_s = 300.0  # five thousand tunnels take the kernel a minute, an iptables that hangs half of one
     debounce_s = 0.0  # the speaker gathers what it learns, and tells it piece by piece
 
     def __init__(self, context: Context) -> None:
@@ -114,7 +115,7 @@ class Routing:
             await self._look(view)
         await self._announce(view, dirty)
         if dirty.everything:
-            self._republish(view)
+            await self._republish(view)
         work = await self._take(view, dirty)
         with self._metrics.kernel_time.time():
             done = await self._context.run(self._kernel.bring, work)
@@ -206,7 +207,7 @@ class Routing:
         self._speaker.set_preserved(kept)
         self._published.recover(view)
 
-    def _republish(self, view: ClusterView) -> None:
+    async def _republish(self, view: ClusterView) -> None:
         """Let the state hold exactly what the speaker knows, once it knows all."""
         learned = {str(prefix) for prefix, each in self._speaker.rib.each_selection() if each.best.peer}
         held = {route.name for route in view.each(facts.Route)}
@@ -215,7 +216,8 @@ class Routing:
             routes = routes_of((prefix, each) for prefix, each in self._speaker.rib.each_selection() if each.best.peer)
             self._published.change(routes, sorted(held - learned) if whole else ())
             self._untold = False
-        self._published.digest(list(view.each(facts.Route)))
+        if self._published.is_volatile:
+            self._published.tell(await self._context.run(digest, list(view.each(facts.Route))))
         self._retell_sessions(view)
         if whole:
             self._published.confirm(view, list(self._speaker.neighbours))

@@ -11,10 +11,9 @@ from collections.abc import Sequence
 
 from kube_router.core.api import ClusterView, Context
 from kube_router.plugins.routing.facts import Route, RouteDigest, Session
-from kube_router.plugins.routing.learned import digest
+from kube_router.plugins.routing.learned import DIGEST
 
 JOURNALED_MAX = 20_000  # routes; more are no longer journaled one by one
-DIGEST = "routes"  # the name of the one digest
 
 
 class Published:
@@ -53,7 +52,6 @@ class Published:
         for kind in (Route, Session, RouteDigest):
             self._context.confirm(kind)
 
-    def digest(self, routes: Sequence[Route]) -> None:
-        """Journal how many these are where they are too many to be journaled."""
-        if self.is_volatile:
-            self._context.publish(RouteDigest, [RouteDigest(name=DIGEST, count=len(routes), sha256=digest(routes))])
+    def tell(self, digest: RouteDigest) -> None:
+        """Journal what stands for the routes, since they are too many to be journaled."""
+        self._context.publish(RouteDigest, [digest])

@@ -14,6 +14,7 @@ from kube_router.events.model import Object
 from kube_router.events.resource import Catalogue
 from kube_router.plugins.routing import published
 from kube_router.plugins.routing.facts import RESOURCES, Route, RouteDigest, Session
+from kube_router.plugins.routing.learned import digest
 from kube_router.plugins.routing.published import Published
 
 GROUPS, _ = option_groups({})
@@ -80,7 +81,6 @@ def test_few_routes_are_journaled_one_by_one() -> None:
     journal = Journal()
     journal.published.change([route(A), route(B)], [])
     journal.published.change([route(C)], [A])
-    journal.published.digest([route(B), route(C)])
     assert journal.routes == {B, C}
     assert journal.written == [f"put {A}", f"put {B}", f"put {C}", f"delete {A}"]
     assert journal.notes == []
@@ -102,12 +102,12 @@ def test_once_they_are_many_all_of_them_leave_the_journal_and_stay_in_the_state(
 def test_a_digest_says_how_many_they_are_and_does_not_depend_on_their_order() -> None:
     journal = Journal()
     journal.published.change([route(A), route(B), route(C)], [])
-    journal.published.digest([route(A), route(B), route(C)])
+    journal.published.tell(digest([route(A), route(B), route(C)]))
     [first] = journal.view.each(RouteDigest)
-    journal.published.digest([route(C), route(B), route(A)])
+    journal.published.tell(digest([route(C), route(B), route(A)]))
     assert list(journal.view.each(RouteDigest)) == [first]
     assert first.count == 3
-    journal.published.digest([route(C, "10.0.0.3"), route(B), route(A)])
+    journal.published.tell(digest([route(C, "10.0.0.3"), route(B), route(A)]))
     [other] = journal.view.each(RouteDigest)
     assert other.sha256 != first.sha256
 
@@ -125,7 +125,7 @@ def test_routes_of_an_earlier_run_count_and_leave_the_journal_too_and_are_not_lo
 def test_the_digest_of_an_earlier_run_goes_once_it_is_known_that_routes_are_few() -> None:
     journal = Journal()
     journal.published.change([route(A), route(B), route(C)], [])
-    journal.published.digest([route(A), route(B), route(C)])
+    journal.published.tell(digest([route(A), route(B), route(C)]))
     journal.published.confirm(journal.view, [])
     assert len(list(journal.view.each(RouteDigest))) == 1
     journal.state.objects.pop("routes")
