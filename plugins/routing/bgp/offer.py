@@ -10,6 +10,7 @@ from kube_router.plugins.routing.bgp.model import (
     Attributes,
     Family,
     GracefulRestart,
+    Kind,
     Negotiated,
     NextHop,
     PeerConfig,
@@ -51,12 +52,13 @@ def capabilities(
 
 def own_paths(config: SpeakerConfig) -> dict[Prefix, Own]:
     """Return what the node originates. A family without an address of the node has the IPv6 one (RFC 8950)."""
-    own = {}
-    for prefix, kind in config.originated.items():
-        address = config.next_hops.get(prefix.family) or config.next_hops.get(Family.IPV6)
+    shared: dict[tuple[int, Kind], Own] = {}  # by octets of the prefix: there may be thousands of services
+    for octets, family in ((4, Family.IPV4), (16, Family.IPV6)):
+        address = config.next_hops.get(family) or config.next_hops.get(Family.IPV6)
         if address is not None:
-            own[prefix] = Own(NO_ATTRIBUTES, NextHop(address), kind)
-    return own
+            shared |= {(octets, kind): Own(NO_ATTRIBUTES, NextHop(address), kind) for kind in Kind}
+    found = ((prefix, shared.get((len(prefix.network), kind))) for prefix, kind in config.originated.items())
+    return {prefix: own for prefix, own in found if own is not None}
 
 
 def bfd_sessions(config: SpeakerConfig) -> dict[str, Wanted]:
