@@ -250,13 +250,12 @@ class Speaker:
             neighbour.writable()
 
     def _end_of_rib(self, neighbour: Neighbour, family: Family) -> None:
-        assert self._deferral is not None
+        self._act(neighbour, neighbour.helper.end_of_rib(family))  # now: marks of a refresh may be right behind it
         told = partial(self._all_told, neighbour, neighbour.peer.established_at, family)
         self._telling.then(told)  # who waits for it shall find the routes
 
     def _all_told(self, neighbour: Neighbour, session: float | None, family: Family) -> None:
         if self._deferral is not None and neighbour.peer.established_at == session is not None:
-            self._act(neighbour, neighbour.helper.end_of_rib(family))
             self._restarted(self._deferral.end_of_rib(neighbour.config.address, family))
 
     def _bfd_state(self, address: str, up: bool, words: str) -> None:
@@ -284,7 +283,8 @@ class Speaker:
 
     def _join(self, neighbour: Neighbour) -> None:
         self._telling.all()
-        self._groups.join(neighbour)
+        if neighbour.group is None:  # what was to be done when all is told may have been this
+            self._groups.join(neighbour)
 
     def _tell(self, changes: Changes) -> None:
         """Tell who plans the kernel what was learned, and neighbours what is for them."""

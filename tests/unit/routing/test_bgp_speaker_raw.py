@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pytest
 from bgp_neighbours import Hearer
@@ -13,7 +14,16 @@ from harness.loopback import PORT, Node, Raw, address, config, connection, outsi
 
 from kube_router.plugins.routing.bgp import neighbour, session, sockopt
 from kube_router.plugins.routing.bgp.fault import parse_notification
-from kube_router.plugins.routing.bgp.model import Attributes, Family, Kind, Negotiated, NextHop, Prefix, prefix_of
+from kube_router.plugins.routing.bgp.model import (
+    Attributes,
+    Family,
+    GracefulRestart,
+    Kind,
+    Negotiated,
+    NextHop,
+    Prefix,
+    prefix_of,
+)
 from kube_router.plugins.routing.bgp.update import encode_reach, end_of_rib
 from kube_router.plugins.routing.bgp.wire import KEEPALIVE, MessageType, parse_route_refresh, route_refresh
 
@@ -186,3 +196,21 @@ async def test_a_password_is_asked_of_who_connects_from_then_on() -> None:
         await until(lambda: one.routes and two.routes and one.is_up(2), "a session with one")
         assert "swordfish" not in repr(one.config)
         one.become(peers=peers(replace(one.config.peers[address(2)], port=PORT)))
+
+
+async def test_marks_of_a_refresh_right_behind_the_end_of_rib_of_a_restart_count() -> None:
+    restart = GracefulRestart(time_s=60, families={Family.IPV4: True})
+    can: dict[str, Any] = {"route_refresh": True, "enhanced_refresh": True, "graceful_restart": restart}
+    async with world() as w:
+        one = w.node(config(1, 2))
+        async with connection(2, 1) as raw:
+            await raw.establish(**can)
+            raw.say(*reach("10.9.1.0/24", "10.9.2.0/24"), end_of_rib(Family.IPV4))
+            await until(lambda: len(one.routes) == 2, "its routes")
+        await until(lambda: not one.is_up(2), "the end")
+        async with connection(2, 1) as raw:
+            await raw.establish(**can)
+            await until(lambda: one.is_up(2), "a session again")
+            said = *reach("10.9.1.0/24", "10.9.2.0/24"), end_of_rib(Family.IPV4)
+            raw.say(*said, route_refresh(Family.IPV4, 1), *reach("10.9.1.0/24"), route_refresh(Family.IPV4, 2))
+            await until(lambda: set(one.routes) == {"10.9.1.0/24"}, "what is left", wait_s=5)
