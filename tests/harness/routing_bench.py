@@ -4,30 +4,35 @@ The other nodes' addresses are on the namespace's loopback, so that they can be 
 announce are on eth0, where nobody answers. What runs the plugin is a loop here: it reconciles when something is dirty.
 """
 
+import dataclasses
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
+from ipaddress import ip_address
 from typing import Any
 
 import anyio
 from harness.loopback import Node, World, config, peer, peers, until, world
 from harness.netns import run_in_new, sh
+from prometheus_client import CollectorRegistry
 
 from kube_router.core.api import Receipt
 from kube_router.core.state import View
 from kube_router.events.model import Object
 from kube_router.lab.testkit import Bench
+from kube_router.lab.topology import IPV4, IPV6
 from kube_router.plugins.routing import facts
-from kube_router.plugins.routing.bgp.model import Kind, prefix_of
+from kube_router.plugins.routing.bgp.model import Family, Kind, prefix_of
 from kube_router.plugins.routing.bgp.speaker import Speaker
 from kube_router.plugins.routing.plugin import Routing
 
 PORT = 1790
 ADDRESS = {i: f"172.30.0.{10 + i}" for i in (1, 2, 3)}
 NEXT_HOP = {i: f"172.30.0.{110 + i}" for i in (2, 3)}
+NEXT_HOP6 = {i: f"fd30::{110 + i}" for i in (2, 3)}
 FLAGS = (f"--bgp-port={PORT}", "--enable-cni=false", "--bgp-graceful-restart")
 LINK = f"""
 ip link add eth0 type veth peer name beyond
-ip addr add {ADDRESS[1]}/24 dev eth0
+ip addr add {ADDRESS[1]}/24 dev eth0; ip addr add fd30::b/64 dev eth0 nodad
 ip link set eth0 up; ip link set beyond up
 ip addr add {ADDRESS[2]}/32 dev lo; ip addr add {ADDRESS[3]}/32 dev lo
 """
@@ -41,7 +46,13 @@ class RoutingBench(Bench):
         self.confirmed: set[str] = set()
         self.listed = True
         self.everything = True
-        super().__init__("routing", flags=(*FLAGS, *flags))
+        super().__init__("routing", families=(IPV4, IPV6), flags=(*FLAGS, *flags))
+
+    def build_anew(self) -> None:
+        """Put a new plugin in the place of the one there is, as the runner does when that got stuck."""
+        context = self.routing._context
+        self.plugin = self.registry.build("routing", dataclasses.replace(context, metrics=CollectorRegistry()))
+        self.everything = True
 
     @property
     def routing(self) -> Routing:
@@ -117,7 +128,7 @@ def kernel_routes() -> dict[str, str]:
 
 def other(w: World, i: int, *prefixes: str, **changes: Any) -> Node:
     """Start the speaker of another node."""
-    its_peer = peer(1, 2, address=ADDRESS[1], local_address=ADDRESS[i], port=PORT)
+    its_peer = peer(1, 2, address=ADDRESS[1], local_address=ADDRESS[i], port=PORT, families=tuple(Family))
     its = config(
         i,
         listen=(ADDRESS[i],),
@@ -125,9 +136,9 @@ def other(w: World, i: int, *prefixes: str, **changes: Any) -> Node:
         peers=peers(its_peer),
         originated=dict.fromkeys(map(prefix_of, prefixes), Kind.POD),
     )
-    hop = bytes(map(int, NEXT_HOP[i].split(".")))
     node = w.node(its)
-    node.become(next_hops=dict.fromkeys(its.next_hops, hop), **changes)
+    hops = {Family.IPV4: ip_address(NEXT_HOP[i]).packed, Family.IPV6: ip_address(NEXT_HOP6[i]).packed}
+    node.become(next_hops=hops, **changes)
     return node
 
 
@@ -152,4 +163,4 @@ def benched(body: Body, *flags: str, watching: bool = True) -> None:
     run_in_new(inside)
 
 
-__all__ = ["ADDRESS", "NEXT_HOP", "PORT", "RoutingBench", "benched", "kernel_routes", "other", "until"]
+__all__ = ["ADDRESS", "NEXT_HOP", "NEXT_HOP6", "PORT", "RoutingBench", "benched", "kernel_routes", "other", "until"]

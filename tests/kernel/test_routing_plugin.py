@@ -7,7 +7,7 @@ import anyio
 import pytest
 from harness.loopback import World
 from harness.netns import sh
-from harness.routing_bench import ADDRESS, NEXT_HOP, RoutingBench, benched, kernel_routes, other
+from harness.routing_bench import ADDRESS, NEXT_HOP, NEXT_HOP6, RoutingBench, benched, kernel_routes, other
 
 from kube_router.plugins.routing import published
 from kube_router.plugins.routing.bgp.model import Kind, prefix_of
@@ -132,6 +132,63 @@ def test_routes_that_become_too_many_for_the_journal_leave_it_and_not_the_kernel
         await bench.works_until(lambda: [each.count for each in bench.view.each(RouteDigest)] == [4], "their digest")
 
     benched(body)
+
+
+def test_ipv6_routes_come_over_an_ipv4_session_with_a_next_hop_of_their_own() -> None:
+    async def body(bench: RoutingBench, w: World) -> None:
+        six = "fd00:10:244:2::/64"
+        two = other(w, 2, TWO, six)
+        await bench.works_until(lambda: kernel_routes() == {TWO: NEXT_HOP[2], six: NEXT_HOP6[2]}, "both families")
+        assert two.routes == {"10.244.1.0/24": [ADDRESS[1]], "fd00:10:244:1::/64": ["fd30::b"]}
+        two.become(originated={prefix_of(TWO): Kind.POD})
+        await bench.works_until(lambda: kernel_routes() == {TWO: NEXT_HOP[2]}, "the withdrawal")
+
+    benched(body)
+
+
+def test_a_next_hop_out_of_reach_is_told_of_and_its_route_comes_with_the_link_that_reaches_it() -> None:
+    async def body(bench: RoutingBench, w: World) -> None:
+        two, _ = other(w, 2, TWO), other(w, 3)
+        two.become(next_hops=dict.fromkeys(two.config.next_hops, b"\xc0\x00\x02\x09"))
+        await bench.works_until(lambda: bench.routes == {TWO: ("192.0.2.9",)} and bench.view.in_sync, "the route")
+        receipt = await bench.reconcile(everything=True)
+        assert [str(each) for each in receipt.problems if each.kind == "Route"] == [
+            f"Route {TWO}: next hop 192.0.2.9: no link and no gateway of this node leads there; not installed"
+        ]
+        assert kernel_routes() == {}
+        sh("ip addr add 192.0.2.1/24 dev eth0")
+        await bench.works_until(lambda: kernel_routes() == {TWO: "192.0.2.9"}, "the route in the kernel")
+        sh("ip addr del 192.0.2.1/24 dev eth0")
+        await bench.works_until(lambda: kernel_routes() == {}, "its end")
+
+    benched(body)
+
+
+def test_a_plugin_that_is_built_anew_goes_on_where_the_old_one_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(published, "JOURNALED_MAX", 1)  # so that routes have left the journal by then
+
+    async def body(bench: RoutingBench, w: World) -> None:
+        scope = anyio.CancelScope()
+
+        async def watch() -> None:
+            with scope:
+                await bench.routing.watch(bench.changed)
+
+        w.tasks.start_soon(watch)
+        await meshed(bench, w)
+        scope.cancel()
+        await bench.works_until(lambda: not bench.speaker.neighbours, "the end")
+        bench.build_anew()
+        await bench.work()
+        assert kernel_routes() == ROUTES
+        w.tasks.start_soon(bench.routing.watch, bench.changed)
+        written = await bench.works_until(lambda: bench.speaker.settled, "all is known again")
+        bench.everything = True
+        written += await bench.work()
+        assert kernel_routes() == ROUTES
+        assert not {what for what in written if what.startswith("route")}
+
+    benched(body, watching=False)
 
 
 def test_what_somebody_takes_out_of_the_kernel_is_put_back() -> None:
