@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from harness.loopback import ASN, Node, World, address, config, outside, peer, peers, pods, until, world
+from harness.loopback import ASN, Node, World, address, config, free_port, outside, peer, peers, pods, until, world
 
-from kube_router.plugins.routing.bgp.model import Kind, Segment, SegmentType, prefix_of
+from kube_router.plugins.routing.bgp.model import Family, Kind, Segment, SegmentType, prefix_of
 
 VIP = "10.96.0.10/32"
 OWN = {prefix_of(pods(1)): Kind.POD, prefix_of(VIP): Kind.SERVICE}
@@ -169,3 +169,63 @@ async def test_an_end_withdraws_nothing_and_what_is_learned_again_after_it_was_n
         await until(lambda: one.speaker.settled and len(one.speaker.rib) == 2, "the routes again")
         assert one.routes == {"10.244.2.0/24": ["10.0.0.2"]}
         assert pods(2) not in one.withdrawn
+
+
+async def test_another_port_is_listened_on_at_once_and_sessions_stay() -> None:
+    async with world() as w:
+        one, two_ = await two(w)
+        port = free_port()
+        one.become(port=port)
+        three = w.node(config(3, peer(3, 1, port=port)))
+        one.become(peers={**one.config.peers, **peers(peer(1, 3, passive=True))})
+        await until(lambda: len(one.routes) == 2 and three.routes, "a session on the other port")
+        assert one.ups_and_downs(2) == [True]
+        assert two_.ups_and_downs(1) == [True]
+
+
+async def test_both_families_are_told_over_one_session_each_with_its_own_next_hop() -> None:
+    async with world() as w:
+        nodes = [
+            w.node(
+                config(
+                    i,
+                    peer(i, 3 - i, families=tuple(Family)),
+                    originated={prefix_of(pods(i)): Kind.POD, prefix_of(f"fd00:{i}::/64"): Kind.POD},
+                    next_hops={
+                        Family.IPV4: bytes((10, 0, 0, i)),
+                        Family.IPV6: bytes.fromhex("fd00") + bytes(13) + bytes((i,)),
+                    },
+                )
+            )
+            for i in (1, 2)
+        ]
+        await until(lambda: all(len(node.routes) == 2 for node in nodes), "both families")
+        assert nodes[0].routes == {"10.244.2.0/24": ["10.0.0.2"], "fd00:2::/64": ["fd00::2"]}
+        await until(lambda: all(node.speaker.settled for node in nodes), "both End-of-RIBs")
+
+
+async def test_a_node_without_an_ipv4_address_has_ipv4_pods_reached_over_ipv6() -> None:
+    async with world() as w:
+        six = {Family.IPV6: bytes.fromhex("fd00") + bytes(14)}
+        nodes = [w.node(config(i, peer(i, 3 - i, families=tuple(Family)), next_hops=six)) for i in (1, 2)]
+        nodes[0].become(next_hops={Family.IPV6: bytes.fromhex("fd00") + bytes(13) + b"\x01"})
+        await until(lambda: nodes[1].routes == {"10.244.1.0/24": ["fd00::1"]}, "RFC 8950's next hop")
+
+
+async def test_another_as_of_this_node_makes_it_another_speaker() -> None:
+    async with world() as w:
+        node, router = await node_and_router(w)
+        node.become(asn=64999)
+        router.change(1, asn=64999)
+        await until(lambda: len(router.routes) == 2 and node.routes, "the routes of another AS")
+        assert router.best[VIP].as_path == (Segment(SegmentType.AS_SEQUENCE, (64999,)),)
+
+
+async def test_our_next_hop_stands_in_what_we_tell_where_it_is_asked_for() -> None:
+    async with world() as w:
+        node, router = await node_and_router(w, next_hop_self=False)
+        assert router.routes[VIP] == ["10.0.0.1"]
+        node.change(2, next_hop_self=True)
+        node.become(next_hops=dict.fromkeys(node.config.next_hops, b"\x0a\x00\x00\x63"))
+        await until(lambda: router.routes[VIP] == ["10.0.0.99"], "the next hop of now")
+        assert router.ups_and_downs(1) == [True]

@@ -7,10 +7,20 @@ import pytest
 from harness.loopback import Node, World, address, config, connection, peer, pods, until, world
 from virtual_time import BACKEND
 
-from kube_router.plugins.routing.bgp.model import Family, Kind, prefix_of
+from kube_router.plugins.routing.bgp.model import (
+    Attributes,
+    Family,
+    GracefulRestart,
+    Kind,
+    Negotiated,
+    NextHop,
+    prefix_of,
+)
+from kube_router.plugins.routing.bgp.update import encode_reach
 
 THEIRS = {pods(2): ["10.0.0.2"]}
 SOON_S = 0.5
+AGREED = Negotiated(asn=64512, router_id=99, internal=True, hold_time_s=90)
 
 
 @pytest.fixture
@@ -167,3 +177,67 @@ async def test_an_address_that_comes_later_is_listened_on_from_then_on() -> None
         two = w.node(config(2, 1))
         await until(lambda: one.routes and two.routes, "a session", wait_s=10)
         assert one.speaker.trouble == ""
+
+
+async def test_a_neighbour_that_is_removed_while_it_restarts_takes_its_stale_routes_with_it() -> None:
+    async with world() as w:
+        one, two = await pair(w)
+        two.stop()
+        await until(lambda: not one.is_up(2), "the end")
+        assert one.routes == THEIRS
+        one.become(peers={})
+        await until(lambda: one.routes == {}, "the end of its routes", wait_s=SOON_S)
+        await anyio.sleep(70)  # its restart time runs out, and nothing comes of it
+        assert one.withdrawn.count(pods(2)) == 1
+
+
+async def test_a_second_loss_before_it_has_said_all_ends_what_was_stale() -> None:
+    async with world() as w:
+        one = w.node(config(1, 2))
+        restart = GracefulRestart(notification=True, time_s=60, families={Family.IPV4: True})
+        reach = encode_reach(Attributes(), NextHop(b"\x0a\x00\x00\x02"), [prefix_of(pods(2))], AGREED)
+        async with connection(2, 1) as raw:
+            await raw.establish(graceful_restart=restart)
+            raw.say(*reach)
+            await until(lambda: one.routes == THEIRS, "its route")
+        await until(lambda: not one.is_up(2), "the first loss")
+        async with connection(2, 1) as raw:
+            await raw.establish(graceful_restart=restart)
+            await until(lambda: one.is_up(2), "the session again")
+            assert one.routes == THEIRS
+        await until(lambda: not one.is_up(2), "the second loss")
+        await until(lambda: one.routes == {}, "the end of its routes", wait_s=SOON_S)
+
+
+async def test_a_neighbour_that_comes_back_and_does_not_say_all_is_waited_for_six_minutes() -> None:
+    async with world() as w:
+        one = w.node(config(1, peer(1, 2, hold_time_s=0)))
+        restart = GracefulRestart(notification=True, time_s=60, families={Family.IPV4: True})
+        reach = encode_reach(Attributes(), NextHop(b"\x0a\x00\x00\x02"), [prefix_of(pods(2))], AGREED)
+        async with connection(2, 1) as raw:
+            await raw.establish(graceful_restart=restart, hold_time_s=0)
+            raw.say(*reach)
+            await until(lambda: one.routes == THEIRS, "its route")
+        await until(lambda: not one.is_up(2), "the loss")
+        async with connection(2, 1) as raw:
+            await raw.establish(graceful_restart=restart, hold_time_s=0)
+            await until(lambda: one.is_up(2), "the session again")
+            back = anyio.current_time()
+            await until(lambda: one.routes == {}, "the end of its routes", wait_s=370)
+            assert anyio.current_time() - back == pytest.approx(360, abs=SOON_S)
+            assert one.is_up(2)
+
+
+async def test_a_session_is_ended_when_nothing_is_heard_for_its_hold_time_and_its_routes_are_kept() -> None:
+    async with world() as w:
+        one = w.node(config(1, peer(1, 2, hold_time_s=9)))
+        restart = GracefulRestart(notification=True, time_s=60, families={Family.IPV4: True})
+        async with connection(2, 1) as raw:
+            await raw.establish(graceful_restart=restart)
+            raw.say(*encode_reach(Attributes(), NextHop(b"\x0a\x00\x00\x02"), [prefix_of(pods(2))], AGREED))
+            await until(lambda: one.routes == THEIRS, "its route")
+            heard = anyio.current_time()
+            await until(lambda: not one.is_up(2), "the end")
+            assert anyio.current_time() - heard == pytest.approx(9, abs=SOON_S)
+            assert one.last_words(2) == "nothing was heard from it for the whole hold time"
+            assert one.routes == THEIRS  # RFC 8538: both have the N bit
