@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from kube_router.plugins.routing.bgp.model import Attributes, NextHop, Path, Prefix
+from kube_router.plugins.routing.bgp.neighbour import Neighbour
 from kube_router.plugins.routing.bgp.speaker import Speaker
 from kube_router.plugins.routing.config import Configured
 from kube_router.plugins.routing.learned import as_path, communities
@@ -66,7 +67,7 @@ def figures(speaker: Speaker) -> list[PeerFigures]:
             state=neighbour.peer.state.name.lower(),
             flaps=neighbour.peer.flaps,
             received=speaker.rib.count(address),
-            stale=speaker.rib.stale(address),
+            stale=_stale(speaker, address, neighbour),
             sent=neighbour.told,
             faults=neighbour.faults,
         )
@@ -82,7 +83,7 @@ def neighbours(speaker: Speaker) -> list[Row]:
         row |= neighbour.peer.describe()
         row |= {
             "received": speaker.rib.count(address),
-            "stale": speaker.rib.stale(address),
+            "stale": _stale(speaker, address, neighbour),
             "sent": neighbour.told,
             "faulty_updates": neighbour.faults,
             "last_fault": neighbour.last_fault,
@@ -92,6 +93,11 @@ def neighbours(speaker: Speaker) -> list[Row]:
             row["bfd"] = state._asdict()
         rows.append(row)
     return rows
+
+
+def _stale(speaker: Speaker, address: str, neighbour: Neighbour) -> int:
+    """Return how many of a neighbour's paths are stale, without going through them where none can be."""
+    return speaker.rib.stale(address) if neighbour.helper.is_keeping else 0
 
 
 def routes(speaker: Speaker, which: str, *, prefix: str = "", peer: str = "") -> list[Row]:

@@ -89,6 +89,11 @@ class Helper:
         """The families in which paths of an earlier session are kept."""
         return self._stale
 
+    @property
+    def is_keeping(self) -> bool:
+        """Whether any path may be stale, of an earlier session or in a refresh."""
+        return bool(self._stale or self._refreshed)
+
     def established(self, theirs: GracefulRestart | None, families: Collection[Family]) -> list[Action]:
         """The session is up: ``theirs`` is the capability of its new OPEN, ``families`` those negotiated."""
         self._up, self._theirs, self._families = True, theirs, frozenset(families)

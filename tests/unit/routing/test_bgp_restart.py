@@ -188,8 +188,10 @@ def test_what_a_peer_leaves_out_when_it_says_all_anew_is_gone() -> None:
     helper = up(None)
     assert helper.refreshed(Family.IPV4, BEGIN) == [Action(Do.MARK_STALE, IPV4), start("refresh", 360)]
     assert helper.refreshed(Family.IPV6, BEGIN) == [Action(Do.MARK_STALE, IPV6), start("refresh", 360)]
+    assert helper.is_keeping
     assert helper.refreshed(Family.IPV4, END) == [Action(Do.SWEEP, IPV4)]
     assert helper.refreshed(Family.IPV6, END) == [Action(Do.SWEEP, IPV6), stop("refresh")]
+    assert not helper.is_keeping
 
 
 def test_an_end_without_a_beginning_and_other_subtypes_mean_nothing() -> None:

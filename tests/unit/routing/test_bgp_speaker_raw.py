@@ -12,6 +12,7 @@ import pytest
 from bgp_neighbours import Hearer
 from harness.loopback import PORT, Node, Raw, address, config, connection, outside, peer, peers, pods, until, world
 
+from kube_router.plugins.routing import show
 from kube_router.plugins.routing.bgp import neighbour, session, sockopt
 from kube_router.plugins.routing.bgp.fault import parse_notification
 from kube_router.plugins.routing.bgp.model import (
@@ -108,8 +109,11 @@ async def test_a_neighbour_may_say_all_anew_and_what_it_leaves_out_goes() -> Non
             await raw.establish(route_refresh=True, enhanced_refresh=True)
             raw.say(*reach("10.9.1.0/24", "10.9.2.0/24"), end_of_rib(Family.IPV4))
             await until(lambda: set(one.routes) == {"10.9.1.0/24", "10.9.2.0/24"}, "its routes")
-            raw.say(route_refresh(Family.IPV4, 1), *reach("10.9.1.0/24"), route_refresh(Family.IPV4, 2))
+            raw.say(route_refresh(Family.IPV4, 1))
+            await until(lambda: [each.stale for each in show.figures(one.speaker)] == [2], "the beginning")
+            raw.say(*reach("10.9.1.0/24"), route_refresh(Family.IPV4, 2))
             await until(lambda: set(one.routes) == {"10.9.1.0/24"}, "what is left")
+            assert [each.stale for each in show.figures(one.speaker)] == [0]
 
 
 async def test_what_has_faults_is_taken_as_withdrawn_and_logged_the_first_the_second_and_the_fourth_time(
