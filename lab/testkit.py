@@ -17,6 +17,7 @@ import json
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import entry_points
@@ -95,7 +96,7 @@ class Bench:
             node=node,
             options=_options(self.registry, flags),
             metrics=self.metrics,
-            run=_run,
+            run=_Worker(),
             secret=self._redactor.plaintext,
             publish=self.publish,
             confirm=self.confirm,
@@ -259,5 +260,15 @@ def _by_kind(resources: Iterable[Resource], obj: Json) -> Resource | None:
     return next((one for one in resources if one.kind == kind(obj) and "apiVersion" not in obj), None)
 
 
-async def _run(function: Callable[..., Any], *arguments: object) -> Any:
-    return await anyio.to_thread.run_sync(function, *arguments)
+class _Worker:
+    """Runs blocking calls of a plugin one at a time, as the plugin's own thread in an agent does."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    async def __call__(self, function: Callable[..., Any], *arguments: object) -> Any:
+        return await anyio.to_thread.run_sync(self._run, function, arguments)
+
+    def _run(self, function: Callable[..., Any], arguments: tuple[object, ...]) -> Any:
+        with self._lock:
+            return function(*arguments)
