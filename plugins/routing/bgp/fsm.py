@@ -182,7 +182,7 @@ def _try_later(fsm: Fsm, words: str, jitter: float) -> Step:
         return _end(fsm, words, jitter, counts=False)
     waiting = replace(fsm, state=State.ACTIVE, attempts=fsm.attempts + 1, hold_time_s=0, survives=frozenset())
     later: tuple[Action, ...] = () if fsm.passive else (StartTimer(Timer.CONNECT_RETRY, _retry_s(fsm, jitter)),)
-    return waiting, (StopTimers(), Drop(), Ended(words), *later)
+    return waiting, (StopTimers(), Drop(), *later, Ended(words))
 
 
 def _opensent(fsm: Fsm, event: Event, jitter: float) -> Step:
@@ -290,8 +290,8 @@ def _end(
         pause_s=pause - refused,
         survives=frozenset(),
     )
-    actions = (*((said,) if said else ()), StopTimers(), Drop(), _ended(fsm, words, loss))
-    return idle, actions if fsm.pending else (*actions, StartTimer(Timer.IDLE_HOLD, refused))
+    later = () if fsm.pending else (StartTimer(Timer.IDLE_HOLD, refused),)  # before others are told: they may fail
+    return idle, (*((said,) if said else ()), StopTimers(), Drop(), *later, _ended(fsm, words, loss))
 
 
 def _ended(fsm: Fsm, words: str, loss: Loss | None) -> Ended:

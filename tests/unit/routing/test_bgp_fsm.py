@@ -129,8 +129,8 @@ def test_a_notification_is_sent_before_the_connection_is_closed_and_the_end_is_t
         SendNotification(4, 0),
         StopTimers(),
         Drop(),
-        Ended("nothing was heard from it for the whole hold time", loss),
         StartTimer(Timer.IDLE_HOLD, 1.0),
+        Ended("nothing was heard from it for the whole hold time", loss),
     )
 
 

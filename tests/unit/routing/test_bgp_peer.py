@@ -129,6 +129,20 @@ def test_what_the_neighbours_operator_did_again_and_again_is_no_reason_to_wait_l
         one.connect()
 
 
+def test_a_bug_of_who_is_told_of_the_end_does_not_keep_the_neighbour_from_coming_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def failing(peer: Peer, why: str, graceful: bool) -> None:
+        raise RuntimeError("a bug")
+
+    one = Scripted().establish()
+    monkeypatch.setattr(one.a, "down", failing)
+    with pytest.raises(RuntimeError):
+        one.say(notification(6, 4))
+    one.world.clock.advance(1)
+    assert one.peer.state is State.ACTIVE
+
+
 def test_what_is_sent_to_a_session_that_is_over_is_of_no_consequence() -> None:
     one = Scripted().establish()
     one.say(notification(6, 4))
