@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterable
+from concurrent.futures import Future
 from functools import partial
 from itertools import pairwise
 from types import TracebackType
@@ -88,7 +89,7 @@ class Crowd:
         self.ended = 0  # sessions that were up and are no more
         self._namespace, self._receiver = namespace, receiver
         self._wanted: set[int] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._opening: set[Future[None]] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -135,9 +136,9 @@ class Crowd:
         run_in(self._namespace, self._loop.run_forever, timeout_s=3600)
 
     def _connect(self, number: int) -> None:
-        task = self._loop.create_task(self._open(number))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        opening = asyncio.run_coroutine_threadsafe(self._open(number), self._loop)
+        self._opening.add(opening)
+        opening.add_done_callback(self._opening.discard)
 
     async def _open(self, number: int) -> None:
         try:

@@ -2,7 +2,7 @@
 
 The kernel handles every message of one ``send`` in order, goes on after one that fails, and reports each failure with
 the message's sequence number even where no acknowledgement was asked for. So a batch asks for one on its last message
-only: two system calls for a hundred changes, and nothing is lost (tests/kernel/test_netlink.py holds the kernel to it).
+only: two system calls for a hundred changes, and nothing is lost (tests/unit/core/test_netlink.py holds the kernel to it).
 
 A socket belongs to the network namespace in which it was opened. Every receive has a deadline, so that a kernel that
 does not answer costs its caller ``timeout_s``, and not for ever. Blocking: for worker threads. Messages are packed with
@@ -27,7 +27,8 @@ SOL_NETLINK = 270
 NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK = 10, 11, 12
 SO_RCVBUFFORCE = 33
 
-BATCH_MAX = 100  # 1000 acknowledged messages overran a receive buffer of 208 KiB
+BATCH_MAX = 1000  # messages; their errors fit the receive buffer
+BATCH_BYTES_MAX = 64 << 10  # fits the send buffer that every socket has
 RECEIVE_BUFFER = 4 << 20
 DATAGRAM_MAX = 256 << 10
 DUMP_TRIES = 5  # for one that was interrupted by somebody's change
@@ -98,12 +99,16 @@ class Netlink:
         Asks ``fenced`` before each batch; from then on nothing more is sent, and the rest is refused with ECANCELED.
         """
         failures: list[Failure] = []
-        for start in range(0, len(messages), BATCH_MAX):
+        start = 0
+        while start < len(messages):
             if fenced():
                 failures += [Failure(i, errno.ECANCELED) for i in range(start, len(messages))]
                 break
             batch = messages[start : start + BATCH_MAX]
+            if sum(map(len, batch)) > BATCH_BYTES_MAX:
+                batch = batch[: max(1, BATCH_BYTES_MAX // max(map(len, batch)))]
             failures += [f._replace(at=start + f.at) for f in self._write_batch(batch)]
+            start += len(batch)
         return failures
 
     def _write_batch(self, batch: Sequence[bytes]) -> list[Failure]:

@@ -46,7 +46,8 @@ def agent(tmp_path: Path) -> Iterator[Running]:
     flags = [
         f"--manifests={tmp_path / 'manifests'}", f"--journal-dir={tmp_path / 'journal'}", "--hostname-override=n1",
         f"--control-socket={tmp_path / 'kr.sock'}", f"--health-port={health}", f"--metrics-port={metrics}",
-        "--health-addr=127.0.0.1", "--metrics-addr=127.0.0.1", "--run-service-proxy=false", "--run-firewall=false", "--run-router=false",
+        "--health-addr=127.0.0.1", "--metrics-addr=127.0.0.1", "--run-service-proxy=false", "--run-firewall=false",
+        "--run-router=false",
     ]  # fmt: skip
     command = [sys.executable, "-m", "kube_router.cli", "run", *flags]
     daemon = Daemon(["/usr/bin/env", "-u", "KR_HEALTH_PORT", *command], tmp_path / "agent.log")

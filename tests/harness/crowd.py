@@ -121,7 +121,10 @@ class Crowd:
         argv = [sys.executable, "-m", "kube_router.cli", "run", *flags, f"--control-socket={self.socket}"]
         with (folder / "log").open("wb") as log:
             self.process = subprocess.Popen(
-                [*argv, "--run-proxy=false", "--run-firewall=false", "--run-router=false"], env=environ, stdout=log, stderr=log
+                [*argv, "--run-proxy=false", "--run-firewall=false", "--run-router=false"],
+                env=environ,
+                stdout=log,
+                stderr=log,
             )
 
     def plugin(self, name: str) -> dict[str, Any]:

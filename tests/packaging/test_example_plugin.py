@@ -76,7 +76,8 @@ def agent(site: Path, tmp_path: Path) -> Iterator[Daemon]:
     flags = [
         f"--manifests={tmp_path / 'manifests'}", f"--names-file={tmp_path / 'names'}",
         f"--journal-dir={tmp_path / 'journal'}", f"--control-socket={tmp_path / 'kr.sock'}",
-        "--health-port=0", "--hostname-override=n1", "--run-service-proxy=false", "--run-firewall=false", "--run-router=false",
+        "--health-port=0", "--hostname-override=n1", "--run-service-proxy=false", "--run-firewall=false",
+        "--run-router=false",
     ]  # fmt: skip
     settings = [f"{name}={value}" for name, value in environment(site).items()]
     command = [sys.executable, "-m", "kube_router.cli", "run", *flags]
