@@ -2,7 +2,8 @@
 
 The kernel handles every message of one ``send`` in order, goes on after one that fails, and reports each failure with
 the message's sequence number even where no acknowledgement was asked for. So a batch asks for one on its last message
-only: two system calls for a hundred changes, and nothing is lost (tests/unit/core/test_netlink.py holds the kernel to it).
+only: two system calls for a thousand changes, and nothing is lost (tests/unit/core/test_netlink.py holds the kernel to
+it).
 
 A socket belongs to the network namespace in which it was opened. Every receive has a deadline, so that a kernel that
 does not answer costs its caller ``timeout_s``, and not for ever. Blocking: for worker threads. Messages are packed with
