@@ -9,7 +9,7 @@ pytest_plugins = ("harness.planes", "harness.plugin")
 # The gate tries the same examples every time, and never fails for the machine being busy. HYPOTHESIS_PROFILE=hunt looks
 # for new ones, for as long as one likes.
 settings.register_profile(
-    "gate", max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+    "gate", max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.register_profile("hunt", deadline=None, max_examples=5000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "gate"))

@@ -18,7 +18,7 @@ from kube_router.plugins.routing.bgp.model import Attributes, Family, Kind, Pref
 from kube_router.plugins.routing.bgp.policy import Exported
 
 NODES = (1, 2, 3, 4)
-STORMS = 30
+STORMS = 12
 STEPS_MAX = 60
 CALM_S = 900  # more than every timer
 PREFIXES = [prefix_of(f"10.{i}.{j}.0/24") for i in (200, 201) for j in range(4)]

@@ -185,7 +185,7 @@ def check(cast: Cast) -> None:
 
 
 @given(events=st.lists(st.tuples(EVENTS, WAITS), max_size=12))
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_whatever_happened_each_neighbour_knows_what_it_is_to_know(events: list[tuple[Event, float]]) -> None:
     async def live() -> None:
         async with world() as w:

@@ -71,7 +71,7 @@ def test_a_log_cut_at_any_byte_is_recovered_up_to_there(pristine: Path, tmp_path
 
 
 @given(data=st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_flipped_bits_are_noticed_and_nothing_is_invented(pristine: Path, data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder) / "journal"
@@ -87,7 +87,7 @@ def test_flipped_bits_are_noticed_and_nothing_is_invented(pristine: Path, data: 
 
 
 @given(tail=st.binary(max_size=300) | st.just(b"\0" * 4096))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_garbage_at_the_end_is_cut(pristine: Path, tail: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder) / "journal"

@@ -74,7 +74,7 @@ def check(resource: Resource, raw: bytes) -> None:
 
 @pytest.mark.parametrize("resource", BUILTIN, ids=lambda resource: resource.name)
 @given(data=st.data())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_any_json_is_an_object_or_an_object_error(resource: Resource, data: st.DataObject) -> None:
     written = data.draw(anything | shaped(resource))
     check(resource, json.dumps(written).encode("utf-8", "surrogatepass"))
@@ -82,7 +82,7 @@ def test_any_json_is_an_object_or_an_object_error(resource: Resource, data: st.D
 
 @pytest.mark.parametrize("resource", BUILTIN, ids=lambda resource: resource.name)
 @given(raw=st.binary(max_size=60))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_any_bytes_are_an_object_or_an_object_error(resource: Resource, raw: bytes) -> None:
     check(resource, raw)
 

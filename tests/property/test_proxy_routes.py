@@ -108,7 +108,7 @@ def test_before_in_sync_nothing_is_removed(old: World, new: World) -> None:
 
 
 @given(worlds, worlds, st.data())
-@settings(max_examples=50)
+@settings(max_examples=25)
 def test_a_crash_after_any_step_still_converges(old: World, new: World, data: st.DataObject) -> None:
     actual = Actual()
     carry_out(actual, plan(from_scratch(folded(old)).wanted(), actual, in_sync=True))

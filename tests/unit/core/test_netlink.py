@@ -2,11 +2,12 @@
 
 import errno
 import socket
+from itertools import count
 
 import pytest
 
 from kube_router.core import nlmsg
-from kube_router.core.netlink import NETLINK_GENERIC, NETLINK_ROUTE, Failure, Netlink
+from kube_router.core.netlink import BATCH_MAX, NETLINK_GENERIC, NETLINK_ROUTE, Failure, Netlink
 from kube_router.events.errors import KernelError
 
 RTM_GETLINK, RTM_NEWLINK, RTM_DELLINK = 18, 16, 17
@@ -34,8 +35,8 @@ def test_a_dump_lists_the_loopback_interface() -> None:
 
 def test_each_refused_message_of_a_batch_is_reported_with_its_place() -> None:
     with Netlink(NETLINK_ROUTE) as link:
-        failures = link.write([NOSUCH] * 250)
-        assert [failure.at for failure in failures] == list(range(250))
+        failures = link.write([NOSUCH] * (2 * BATCH_MAX + 50))
+        assert [failure.at for failure in failures] == list(range(2 * BATCH_MAX + 50))
         assert {failure.errno for failure in failures} <= {errno.ENODEV, errno.EPERM}
         assert link.write([]) == []
 
@@ -43,8 +44,17 @@ def test_each_refused_message_of_a_batch_is_reported_with_its_place() -> None:
 def test_from_the_fence_on_nothing_is_sent() -> None:
     answers = iter([False, True])
     with Netlink(NETLINK_ROUTE) as link:
-        failures = link.write([NOSUCH] * 150, fenced=lambda: next(answers))
-    assert [failure.errno == errno.ECANCELED for failure in failures] == [False] * 100 + [True] * 50
+        failures = link.write([NOSUCH] * (BATCH_MAX + 50), fenced=lambda: next(answers))
+    assert [failure.errno == errno.ECANCELED for failure in failures] == [False] * BATCH_MAX + [True] * 50
+
+
+def test_a_batch_is_no_larger_than_a_send_buffer() -> None:
+    large = nlmsg.message(RTM_GETLINK, 0, IFINFO, nlmsg.attr(3, b"x" * 20_000))
+    asked = count(1)
+    with Netlink(NETLINK_ROUTE) as link:
+        failures = link.write([large] * 10, fenced=lambda: next(asked) == 0)
+    assert [failure.at for failure in failures] == list(range(10))
+    assert next(asked) == 5  # it was asked before each of four batches: three of them fit
 
 
 def test_a_kernel_that_does_not_answer_costs_the_deadline_and_not_more() -> None:
