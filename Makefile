@@ -23,7 +23,7 @@ check: .venv/ready
 	$(PY) -m mypy -p kube_router
 	$(PY) -m mypy tests examples benchmarks
 	.venv/bin/lint-imports
-	$(PY) -m pytest -q -n 4 $(FAST)
+	$(PY) -m pytest -q -n auto $(FAST)
 
 # Everything: the checks, the fast tests on every Python that is here, then the whole suite with namespaces, the VM and
 # a real control plane. The last line is pytest's.
@@ -32,7 +32,7 @@ test: check others
 	$(PY) -m pytest tests
 
 others: .venv/ready
-	.ci/other-pythons -n 4 $(FAST)
+	.ci/other-pythons -n auto $(FAST)
 
 bench: .venv/ready
 	PYTHONPATH=.:tests $(PY) -m benchmarks.run
