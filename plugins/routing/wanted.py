@@ -88,7 +88,7 @@ class Cluster:
         self._devices: dict[str, Tunnel] = {}
         self._neighbours: dict[Neighbour, str] = {}
         self._forwards: dict[Forward, str] = {}
-        self._translated: dict[tuple[str, ...], Translated] = {}
+        self._translated: dict[tuple[Family, tuple[str, ...]], Translated] = {}
         self._overlaid: Counter[str] = Counter()  # how many routes use each next hop of the overlay
         self._reached: set[str] = set()  # those of them for which ``wanted`` holds what they need
         self._uses: dict[str, tuple[str, ...]] = {}  # next hops of the overlay by prefix
@@ -141,7 +141,7 @@ class Cluster:
             self._stranded[hop].discard(prefix)
         if prefix in self.surroundings.at_home:
             route = None
-        made = self._translate(route.next_hops) if route is not None else NOWHERE
+        made = self._translate(_family(prefix), route.next_hops) if route is not None else NOWHERE
         if made.overlaid:
             self._uses[prefix] = made.overlaid
             self._overlaid.update(made.overlaid)
@@ -156,24 +156,24 @@ class Cluster:
             self._routes[RouteId(prefix, MAIN)] = made.route
         return touched
 
-    def _translate(self, next_hops: tuple[str, ...]) -> Translated:
-        made = self._translated.get(next_hops)
+    def _translate(self, family: Family, next_hops: tuple[str, ...]) -> Translated:
+        made = self._translated.get((family, next_hops))
         if made is None:
             reached = {hop: self.surroundings.reach(hop) for hop in next_hops}
-            made = self._translated[next_hops] = Translated(
-                self._route(next_hops, reached.values()),
+            made = self._translated[family, next_hops] = Translated(
+                self._route(family, reached.values()),
                 overlaid=tuple(hop for hop, how in reached.items() if how.overlay),
                 stranded=tuple(hop for hop, how in reached.items() if how.hop is None),
             )
         return made
 
-    def _route(self, next_hops: tuple[str, ...], reached: Iterable[Reached]) -> Route | None:
+    def _route(self, family: Family, reached: Iterable[Reached]) -> Route | None:
         hops = tuple(sorted({how.hop for how in reached if how.hop is not None}))
         if not hops:
             return None
         # Through a tunnel the node's own packets need its address: the tunnel has none to choose from.
         overlaid = any(how.overlay for how in reached)
-        return Route(hops, self.surroundings.own.get(_family(next_hops[0]), "") if overlaid else "")
+        return Route(hops, self.surroundings.own.get(family, "") if overlaid else "")
 
     # -- all but the routes --------------------------------------------------------------------------------------------
 

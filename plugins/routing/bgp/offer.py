@@ -62,9 +62,9 @@ def own_paths(config: SpeakerConfig) -> dict[Prefix, Own]:
 
 
 def bfd_sessions(config: SpeakerConfig) -> dict[str, Wanted]:
-    """Return the BFD sessions by peer."""
+    """Return the BFD sessions by peer. Other nodes may be routers away: theirs are multihop ones (RFC 5883)."""
     return {
-        address: Wanted(peer.local_address, peer.bfd, peer.ttl > 1)
+        address: Wanted(peer.local_address, peer.bfd, peer.mesh or peer.ttl > 1)
         for address, peer in config.peers.items()
         if peer.bfd is not None
     }

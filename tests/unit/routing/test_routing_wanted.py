@@ -218,3 +218,9 @@ def test_a_node_whose_address_is_on_loopback_has_the_mtu_of_its_smallest_link() 
         tunnel_name("10.0.9.3"): Tunnel("ipip", "10.0.0.1", "10.0.9.3", 0, 1480),
     }
     assert Rig(host=Host(name="node-1", links=links[2:])).cluster.pod_mtu == 0
+
+
+def test_a_route_through_the_overlay_has_a_source_of_its_own_family() -> None:
+    rig = Rig()
+    rig.learn(route("10.244.9.0/24", "fd00:9::3"))  # RFC 8950: an IPv4 prefix behind an IPv6 next hop
+    assert rig.cluster.wanted.routes[main("10.244.9.0/24")].source == "10.0.0.1"
