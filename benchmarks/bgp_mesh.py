@@ -51,7 +51,7 @@ class Mesh:
         began = time.monotonic()
         wanted = self.receiver.routes() + len(numbers)
         self.crowd.join(numbers)
-        return self.receiver.wait_routes(lambda now: now >= wanted, ROUTES_S_MAX) - began
+        return self.receiver.wait_routes(wanted, ROUTES_S_MAX) - began
 
 
 def widen(network: Network, receiver: Receiver, crowd: str, sessions: int) -> None:

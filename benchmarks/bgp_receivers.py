@@ -38,19 +38,28 @@ class Receiver:
         self.stop: Callable[[], None] = lambda: None
 
     def routes(self) -> int:
-        """Return how many IPv4 routes its kernel holds, in all tables."""
-        self._count.seek(0)
-        text = self._count.read().decode()
-        return sum(int(line.split()[1]) for line in text.splitlines() if line.startswith("\tPrefixes:"))
+        """Return how many routes its kernel's main table holds; while it is given more it may be any number.
 
-    def wait_routes(self, enough: Callable[[int], bool], timeout_s: float) -> float:
-        """Wait until its kernel holds so many; return when it was seen."""
-        deadline = time.monotonic() + timeout_s
-        while not enough(found := self.routes()):
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"{self.name} has {found} routes in the kernel after {timeout_s:g} s")
+        The table comes first, and the local one, which without rules is the same, once more after it.
+        """
+        self._count.seek(0)
+        main = self._count.read().decode().partition("\tPrefixes:")[2]
+        return int(main.split()[0])
+
+    def wait_routes(self, wanted: int, timeout_s: float) -> float:
+        """Wait until its kernel holds exactly so many, and still does; return when that was first seen.
+
+        A single answer means little: what the kernel rearranges while it counts it counts twice.
+        """
+        deadline, since = time.monotonic() + timeout_s, 0.0
+        while True:
+            now, found = time.monotonic(), self.routes()
+            if found == wanted and since:
+                return since
+            since = now if found == wanted else 0.0
+            if now > deadline:
+                raise TimeoutError(f"{self.name} has {found} routes in the kernel after {timeout_s:g} s, not {wanted}")
             time.sleep(POLL_S)
-        return time.monotonic()
 
     def rss_mb(self) -> float:
         """Return its resident set."""
