@@ -88,7 +88,7 @@ def up(
         families=FAMILIES[families],
         plugins=None if plugins is None else tuple(filter(None, plugins.split(","))),
         agent_args=agent_arg,
-        routes=routes,
+        routes=True if routes is None and not agents else routes,
         kubeconfig=kubeconfig,
     )
     if kubeconfig:
