@@ -166,7 +166,7 @@ class Node:
             f"--journal-dir={self.journal}",
             f"--control-socket={self.folder / 'kr.sock'}",
             "--health-port=0",
-            "--run-router=false",  # it would speak to nobody here, and write a file that all nodes of this machine share
+            "--run-router=false",  # it would write a file that all nodes of this machine share
             *self._flags,
         ]
 
