@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from harness.netns import run_in_new, sh
 
+from kube_router.core import netlink
 from kube_router.events.errors import KernelError
 from kube_router.plugins.proxy import host, ipvs, observe, render
 from kube_router.plugins.proxy.kernel import Kernel
@@ -227,7 +228,9 @@ def test_nothing_is_written_once_fenced() -> None:
     kernel = prepared()
     answers: Iterator[bool] = iter([False, False, True])  # before the group, before each of its batches
     steps: list[Step] = [AddService(ServiceId("TCP", "10.96.0.10", port), Settings()) for port in range(1, 151)]
-    applied = kernel.apply([*steps, Own((WEB,))], fenced=lambda: next(answers, True))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(netlink, "BATCH_MAX", 100)
+        applied = kernel.apply([*steps, Own((WEB,))], fenced=lambda: next(answers, True))
     assert dict(applied.changes) == {"service added": 100}
     assert len(applied.failed) == 51
     assert {failed.error.errno for failed in applied.failed} == {errno.ECANCELED}
