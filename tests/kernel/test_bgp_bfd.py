@@ -79,8 +79,8 @@ def start(stack: ExitStack, network: Network, daemon: type[Bgpd], *, graceful: b
 
 def wait_bfd_up(ours: Speaking) -> None:
     def agreed() -> bool:
-        status = ours.ask(lambda speaker: speaker.bfd_status())[THEM]
-        return status.state == "UP" and status.detection_time_ms == 1000 * DETECTION_S
+        status = ours.ask(lambda speaker: speaker.bfd_status()).get(THEM)  # its thread may not have taken it up yet
+        return status is not None and status.state == "UP" and status.detection_time_ms == 1000 * DETECTION_S
 
     ours.wait(agreed, "BFD to be up")
 
