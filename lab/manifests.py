@@ -5,7 +5,6 @@ read what the lab's "API server" holds. An EndpointSlice that changes gets the t
 controller notes it (endpoints.kubernetes.io/last-change-trigger-time).
 """
 
-import contextlib
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,21 +30,20 @@ def read(paths: Iterable[Path]) -> list[Json]:
     for path in paths:
         if path.is_dir():
             for one in sorted(one for one in path.iterdir() if one.suffix in SUFFIXES):
-                with contextlib.suppress(FileNotFoundError):  # gone since the folder was listed: as if it came later
-                    found += _objects_in(one, one.read_bytes())
+                found += _read_file(one, may_be_gone=True)
         else:
             found += _read_file(path)
     return found
 
 
-def _read_file(path: Path) -> list[Json]:
+def _read_file(path: Path, *, may_be_gone: bool = False) -> list[Json]:
+    """Return a file's objects. ``may_be_gone``: since the folder was listed, as if the listing had come later."""
     try:
-        return _objects_in(path, path.read_bytes())
+        text = path.read_bytes()
     except OSError as error:
+        if may_be_gone and isinstance(error, FileNotFoundError):
+            return []
         raise ConfigError(f"{path}: {error.strerror}") from error
-
-
-def _objects_in(path: Path, text: bytes) -> list[Json]:
     try:
         documents = list(yaml.load_all(text, Loader=_Loader))
     except yaml.MarkedYAMLError as error:
