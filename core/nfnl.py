@@ -19,6 +19,8 @@ NFT_MSG_GETTABLE, NFT_MSG_GETSETELEM = NFNL_SUBSYS_NFTABLES << 8 | 1, NFNL_SUBSY
 NFTA_TABLE_NAME = 1
 NFTA_SET_ELEM_LIST_TABLE, NFTA_SET_ELEM_LIST_SET, NFTA_SET_ELEM_LIST_ELEMENTS = 1, 2, 3
 NFTA_LIST_ELEM = 1
+# NFT_MSG_DELTABLE, DELCHAIN, DELRULE, DELSET, DELSETELEM; all name the table first.
+_REMOVALS = frozenset(NFNL_SUBSYS_NFTABLES << 8 | message for message in (2, 5, 8, 11, 14))
 NFTNL_UDATA_COMMENT = 0  # NFTNL_UDATA_RULE_COMMENT, NFTNL_UDATA_SET_ELEM_COMMENT
 
 
@@ -35,6 +37,14 @@ def get_tables() -> bytes:
 def parse_tables(bodies: Iterable[memoryview]) -> set[tuple[int, str]]:
     """Return the family and the name of each table."""
     return {(body[0], nlmsg.string(nlmsg.attributes(body, NFGEN.size)[NFTA_TABLE_NAME])) for body in bodies}
+
+
+def is_removal(kind: int, body: memoryview, table: str) -> bool:
+    """Whether a notification tells that an inet table, or something in it, was removed."""
+    if kind not in _REMOVALS or len(body) < NFGEN.size or body[0] != NFPROTO_INET:
+        return False
+    name = nlmsg.attributes(body, NFGEN.size).get(NFTA_TABLE_NAME)
+    return name is not None and nlmsg.string(name) == table
 
 
 def get_elements(table: str, name: str) -> bytes:

@@ -13,7 +13,7 @@ import anyio
 from kube_router.core import nlmsg
 from kube_router.core.monitor import OVERRUN, Monitor, Notification
 from kube_router.core.netlink import NETLINK_NETFILTER, NETLINK_ROUTE
-from kube_router.core.nfnl import NFNLGRP_NFTABLES
+from kube_router.core.nfnl import NFNLGRP_NFTABLES, is_removal
 from kube_router.plugins.proxy.ipvs import unpacked
 from kube_router.plugins.proxy.render import TABLE
 from kube_router.plugins.proxy.rtnetlink import DUMMY
@@ -22,10 +22,8 @@ logger = logging.getLogger(__name__)
 
 RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV6_ROUTE = 1, 5, 7, 9, 11
 RTM_NEWLINK, RTM_DELLINK, RTM_DELADDR, RTM_DELROUTE = 16, 17, 21, 25
-# NFNL_SUBSYS_NFTABLES << 8 with NFT_MSG_DELTABLE, DELCHAIN, DELRULE, DELSET, DELSETELEM; all name the table first.
-NFT_REMOVALS = frozenset(10 << 8 | message for message in (2, 5, 8, 11, 14))
-IFLA_IFNAME, IFA_ADDRESS, RTA_DST, NFTA_TABLE = 3, 1, 1, 1
-IFINFOMSG_SIZE, IFADDRMSG_SIZE, RTMSG_SIZE, NFGENMSG_SIZE = 16, 8, 12, 4
+IFLA_IFNAME, IFA_ADDRESS, RTA_DST = 3, 1, 1
+IFINFOMSG_SIZE, IFADDRMSG_SIZE, RTMSG_SIZE = 16, 8, 12
 IFF_UP = 1
 
 Wanted = Callable[[str], bool]
@@ -82,10 +80,7 @@ class Watch:
             raw = nlmsg.attributes(body, size).get(IFA_ADDRESS if kind == RTM_DELADDR else RTA_DST)
             address = unpacked(body[0], bytes(raw)) if raw is not None else ""
             return f"{what} {address}" if address and self._wanted(address) else ""
-        if kind in NFT_REMOVALS:
-            table = nlmsg.attributes(body, NFGENMSG_SIZE).get(NFTA_TABLE)
-            return f"something of table {TABLE}" if table is not None and nlmsg.string(table) == TABLE else ""
-        return ""
+        return f"something of table {TABLE}" if is_removal(kind, body, TABLE) else ""
 
 
 def _lost_link(kind: int, body: memoryview) -> str:

@@ -15,9 +15,6 @@ from hashlib import sha256
 from ipaddress import ip_network
 from typing import Any, NamedTuple
 
-from kube_router.core import nlmsg
-from kube_router.core.nfnl import NFGEN, NFNL_SUBSYS_NFTABLES, NFPROTO_INET, NFTA_TABLE_NAME
-
 TABLE, CHAIN = "kube-router-routing", "postrouting"
 SETS = {
     "pods4": "type ipv4_addr; flags interval;",
@@ -33,8 +30,6 @@ RULES = tuple(
 STAMP = sha256("\n".join((HOOK, *SETS.values(), *RULES)).encode()).hexdigest()[:16]
 COMMENTS = tuple(f"{STAMP} {number}/{len(RULES)}" for number in range(1, len(RULES) + 1))
 
-# NFT_MSG_DELTABLE, DELCHAIN, DELRULE, DELSET, DELSETELEM; all name the table first.
-_REMOVALS = frozenset(NFNL_SUBSYS_NFTABLES << 8 | message for message in (2, 5, 8, 11, 14))
 _FRAME = frozenset({("table", TABLE), ("chain", CHAIN)} | {("set", name) for name in SETS})
 
 CIDRS_KEPT = 1 << 15  # taken apart once
@@ -178,11 +173,3 @@ def _element(element: Any) -> str:
         return _interval(cidr)[2] if isinstance(cidr, str) else ""
     except (KeyError, TypeError, ValueError):
         return ""
-
-
-def removes_ours(kind: int, body: memoryview) -> bool:
-    """Whether a notification of nfnetlink tells that our table, or something in it, was removed."""
-    if kind not in _REMOVALS or len(body) < NFGEN.size or body[0] != NFPROTO_INET:
-        return False
-    table = nlmsg.attributes(body, NFGEN.size).get(NFTA_TABLE_NAME)
-    return table is not None and nlmsg.string(table) == TABLE

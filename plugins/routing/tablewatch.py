@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 from kube_router.core.monitor import OVERRUN, Monitor, Notification
 from kube_router.core.netlink import NETLINK_NETFILTER
-from kube_router.core.nfnl import NFNLGRP_NFTABLES
-from kube_router.plugins.routing.nftables import TABLE, removes_ours
+from kube_router.core.nfnl import NFNLGRP_NFTABLES, is_removal
+from kube_router.plugins.routing.nftables import TABLE
 
 logger = logging.getLogger(__name__)
 
@@ -51,4 +51,4 @@ class TableWatch:
 
 
 def _is_loss(notification: Notification) -> bool:
-    return notification is OVERRUN or removes_ours(*notification)
+    return notification is OVERRUN or is_removal(*notification, TABLE)

@@ -8,8 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kube_router.core import nlmsg
-from kube_router.core.nfnl import header
 from kube_router.plugins.routing import nftables
 from kube_router.plugins.routing.nftables import Members
 
@@ -190,30 +188,3 @@ def test_no_element_is_a_crash(elements: list[Any]) -> None:
     odd[1]["set"]["elem"] = elements
     for text in nftables.read_table(odd).members.pods4:
         ip_network(text)
-
-
-# -- notifications -----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("message", "table", "family", "expected"),
-    [
-        (2, "kube-router-routing", 1, True),
-        (5, "kube-router-routing", 1, True),
-        (8, "kube-router-routing", 1, True),
-        (11, "kube-router-routing", 1, True),
-        (14, "kube-router-routing", 1, True),
-        (12, "kube-router-routing", 1, False),
-        (2, "kube-router-proxy", 1, False),
-        (2, "kube-router-routing", 2, False),
-    ],
-)
-def test_a_removal_from_our_table_is_told_from_others(message: int, table: str, family: int, expected: bool) -> None:
-    body = memoryview(header(family) + nlmsg.text(1, table))
-    assert nftables.removes_ours(10 << 8 | message, body) is expected
-    assert not nftables.removes_ours(message, body)
-
-
-def test_a_notification_that_names_nothing_is_none_of_ours() -> None:
-    assert not nftables.removes_ours(10 << 8 | 2, memoryview(header(1)))
-    assert not nftables.removes_ours(10 << 8 | 2, memoryview(b""))
