@@ -24,10 +24,10 @@ from kube_router.core.api import ClusterView, Context, Dirty, Line, Option, Plug
 from kube_router.core.leftovers import Takeover
 from kube_router.events.errors import KernelError
 from kube_router.events.model import EndpointSlice, Node, Object, Service
-from kube_router.plugins.routing import cnifile, facts, options, show, takeover
+from kube_router.plugins.routing import cnifile, facts, options, show, takeover, values
 from kube_router.plugins.routing.announce import AnnounceTable
 from kube_router.plugins.routing.bgp.best import Selection
-from kube_router.plugins.routing.bgp.model import Family, Prefix
+from kube_router.plugins.routing.bgp.model import Prefix
 from kube_router.plugins.routing.bgp.speaker import Hooks, Speaker
 from kube_router.plugins.routing.blame import lines
 from kube_router.plugins.routing.config import Configured, speaker_config
@@ -203,7 +203,7 @@ class Routing:
             self._cluster, self._announced = self._empty()
         self._context.publish(facts.Host, [host])
         self._context.confirm(facts.Host)
-        kept = {Family.IPV6 if ":" in each.destination else Family.IPV4 for each in self._kernel.routes}
+        kept = {values.family(each.destination) for each in self._kernel.routes}
         self._speaker.set_preserved(kept)
         self._published.recover(view)
 

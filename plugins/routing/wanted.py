@@ -16,7 +16,7 @@ from kube_router.core.view import ClusterView, Dirty
 from kube_router.events.errors import Problem
 from kube_router.events.faults import Faults
 from kube_router.events.model import Node
-from kube_router.plugins.routing import annotations, facts
+from kube_router.plugins.routing import annotations, facts, values
 from kube_router.plugins.routing.bgp.model import Family, Prefix
 from kube_router.plugins.routing.model import (
     BRIDGE,
@@ -141,7 +141,7 @@ class Cluster:
             self._stranded[hop].discard(prefix)
         if prefix in self.surroundings.at_home:
             route = None
-        made = self._translate(_family(prefix), route.next_hops) if route is not None else NOWHERE
+        made = self._translate(values.family(prefix), route.next_hops) if route is not None else NOWHERE
         if made.overlaid:
             self._uses[prefix] = made.overlaid
             self._overlaid.update(made.overlaid)
@@ -221,7 +221,7 @@ class Cluster:
 
     def _add_overlay(self, next_hop: str) -> None:
         """Want what the overlay needs to reach a next hop."""
-        local = self.surroundings.own.get(_family(next_hop), "")
+        local = self.surroundings.own.get(values.family(next_hop), "")
         if self._options.overlay_encap == "vxlan":
             self._devices[vxlan_name(next_hop)] = vxlan(local, port=VXLAN_PORT, mtu=self._mtu(next_hop))
             neighbour, forward, mac = vxlan_entries(next_hop)
@@ -242,14 +242,14 @@ class Cluster:
             return
         neighbour, forward, _ = vxlan_entries(next_hop)
         del self._neighbours[neighbour], self._forwards[forward]
-        if not any(_family(hop) is _family(next_hop) for hop in self._reached):
+        if not any(values.family(hop) is values.family(next_hop) for hop in self._reached):
             del self._devices[vxlan_name(next_hop)]
 
     def _fou_ports(self) -> frozenset[FouPort]:
         """Return the ports that the other ends of FOU tunnels send to."""
         if self._options.overlay_encap != "fou":
             return frozenset()
-        families = {6 if _family(hop) is Family.IPV6 else 4 for hop in self._reached}
+        families = {6 if values.family(hop) is Family.IPV6 else 4 for hop in self._reached}
         return frozenset(FouPort(self._options.overlay_encap_port, family) for family in families)
 
     def _tunnel(self, local: str, remote: str) -> Tunnel:
@@ -282,7 +282,7 @@ class Cluster:
     @property
     def families(self) -> frozenset[Family]:
         """The families this node routes for."""
-        return frozenset(self.surroundings.own) | {_family(cidr) for cidr in self.surroundings.pods}
+        return frozenset(self.surroundings.own) | {values.family(cidr) for cidr in self.surroundings.pods}
 
     @property
     def egress(self) -> dict[str, list[str]]:
@@ -316,7 +316,3 @@ def _mtu_through(link: facts.Link | None, host: facts.Host) -> int:
     if link is None or link.name != LOOPBACK:
         return link.mtu if link is not None else 0
     return min((each.mtu for each in host.links if each.up and each.name != LOOPBACK), default=0)
-
-
-def _family(text: str) -> Family:
-    return Family.IPV6 if ":" in text else Family.IPV4
