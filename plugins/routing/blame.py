@@ -41,7 +41,7 @@ def _speaker(
     yield Line(f"bgp as {config.asn} router-id {ip_address(config.router_id)}", own)
     for address, peer in sorted(config.peers.items()):
         role = "internal" if peer.internal else "external"
-        yield Line(f"bgp neighbour {address} as {peer.asn} {role}", _node_of(view, address, nodes) or own)
+        yield Line(f"bgp neighbour {address} as {peer.asn} {role}", _named(view, address, nodes) or own)
     for prefix, kind in sorted(config.originated.items()):
         if kind is Kind.POD:
             yield Line(f"announce {prefix} ({configured.pod_why.get(prefix, 'pod CIDR')})", own)
@@ -76,7 +76,3 @@ def _owners(view: ClusterView) -> dict[str, str]:
         owners |= {each.address: node.name for each in node.addresses}
         owners |= {str(cidr): node.name for cidr in annotations.pod_cidrs(node, Faults("Node", node.name))}
     return owners
-
-
-def _node_of(view: ClusterView, address: str, nodes: Mapping[str, str]) -> tuple[Cause, ...]:
-    return causes_of(view, Node, nodes[address]) if address in nodes else ()
