@@ -4,14 +4,14 @@ It answers from the view alone, so ``kr explain --route`` works on a journal as 
 are those of the journal, and what they lead through is planned anew.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from ipaddress import ip_address, ip_interface, ip_network
 
 from kube_router.core.view import ClusterView, Dirty, causes_of
 from kube_router.events.model import Node, Object, Service
 from kube_router.plugins.routing import facts
 from kube_router.plugins.routing.announce import AnnounceTable
-from kube_router.plugins.routing.model import MAIN
+from kube_router.plugins.routing.model import MAIN, Hop
 from kube_router.plugins.routing.settings import RoutingOptions
 from kube_router.plugins.routing.wanted import Cluster
 
@@ -55,6 +55,7 @@ def explain(
 
 def _way(view: ClusterView, cluster: Cluster, text: str, node: str) -> dict[str, object]:
     address, around = ip_address(text), cluster.surroundings
+    words: dict[str, object]
     ways: list[tuple[int, int, dict[str, object]]] = []
     for id, route in cluster.wanted.routes.items():
         network = ip_network(id.destination)
@@ -64,7 +65,7 @@ def _way(view: ClusterView, cluster: Cluster, text: str, node: str) -> dict[str,
         if address in ip_network(cidr):
             because = _causes(view, Node, node)
             words = {"way": "pods", "prefix": cidr, "through": "kube-bridge", "because": because}
-            ways.append((ip_network(cidr).prefixlen, 2, dict(words)))
+            ways.append((ip_network(cidr).prefixlen, 2, words))
     host = view.get(facts.Host, node) or facts.Host(name=node)
     because = _causes(view, facts.Host, node)
     for link in host.links:
@@ -74,22 +75,22 @@ def _way(view: ClusterView, cluster: Cluster, text: str, node: str) -> dict[str,
                 way, network = "local", ip_network(address)
             if address in network and (link.up or way == "local"):
                 words = {"way": way, "prefix": str(network), "through": link.name, "because": because}
-                ways.append((network.prefixlen, 2, dict(words)))
+                ways.append((network.prefixlen, 2, words))
     for gateway in host.gateways:
         network = ip_network(gateway.destination)
         if address in network:
             through = f"{gateway.via} dev {gateway.device}"
             words = {"way": "gateway", "prefix": gateway.destination, "through": through, "because": because}
-            ways.append((network.prefixlen, 1, dict(words)))
+            ways.append((network.prefixlen, 1, words))
     if ways:
         return max(ways, key=lambda way: way[:2])[2]
     return {"way": "none", "why": "this node knows no route there", **_stranded(view, cluster, text)}
 
 
-def _learned(view: ClusterView, prefix: str, hops: object) -> dict[str, object]:
+def _learned(view: ClusterView, prefix: str, hops: Iterable[Hop]) -> dict[str, object]:
     route = view.get(facts.Route, prefix)
     assert route is not None
-    through = [f"{hop.via} dev {hop.device}".strip() for hop in hops]  # type: ignore[attr-defined]
+    through = [f"{hop.via} dev {hop.device}".strip() for hop in hops]
     return {
         "way": "learned",
         "prefix": prefix,
