@@ -11,6 +11,7 @@ without usable endpoints keeps its virtual services, empty, so that clients are 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from kube_router.core.slices import SliceOwners
 from kube_router.core.view import ClusterView, Dirty
 from kube_router.events.errors import Problem
 from kube_router.events.model import EndpointSlice, Node, Service, ServicePort
@@ -63,7 +64,7 @@ class Cluster:
     _claims: dict[ServiceId, dict[str, Claim]] = field(default_factory=dict)
     _places: dict[str, frozenset[ServiceId]] = field(default_factory=dict)
     _on_dummy: dict[str, set[ServiceId]] = field(default_factory=dict)
-    _slice_owners: dict[str, str] = field(default_factory=dict)
+    _slices: SliceOwners = field(default_factory=SliceOwners)
 
     @property
     def masquerade(self) -> Masquerade:
@@ -106,10 +107,10 @@ class Cluster:
         facts = node_facts(view.get(Node, self.node))
         everything = dirty.everything or facts != self.facts
         self.facts = facts
-        keys = self._note_slices(view, dirty, everything=everything)
         if everything:
-            keys = set(self._places) | {service.key for service in view.each(Service)}
-        return keys
+            self._slices.reset(view)
+            return set(self._places) | {service.key for service in view.each(Service)}
+        return self._slices.dirty_services(view, dirty)
 
     def reclaim(self, view: ClusterView, keys: Iterable[str]) -> set[ServiceId]:
         """Make the claims of some Services anew; return the places whose virtual service may have changed."""
@@ -119,22 +120,6 @@ class Cluster:
         for place in touched:
             self._settle(place)
         return touched
-
-    def _note_slices(self, view: ClusterView, dirty: Dirty, *, everything: bool) -> set[str]:
-        """Return the keys of the Services that are dirty; remember whose each slice is, for when it is gone."""
-        if everything:
-            self._slice_owners = {piece.key: piece.service for piece in view.each(EndpointSlice)}
-            return set()
-        keys = set()
-        for resource, key in dirty.refs:
-            if resource == "services":
-                keys.add(key)
-            elif resource == "endpointslices":
-                piece = view.get(EndpointSlice, key)
-                keys.update({self._slice_owners.pop(key, ""), piece.service if piece else ""})
-                if piece:
-                    self._slice_owners[key] = piece.service
-        return keys
 
     def _claims_of(self, view: ClusterView, key: str) -> dict[ServiceId, Claim]:
         service = view.get(Service, key)

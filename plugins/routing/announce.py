@@ -8,10 +8,11 @@ every order of events gives the same result.
 from collections.abc import Iterable, Mapping
 from ipaddress import ip_network
 
+from kube_router.core.slices import SliceOwners
 from kube_router.core.view import ClusterView, Dirty
 from kube_router.events.errors import Problem
 from kube_router.events.faults import Faults
-from kube_router.events.model import EndpointSlice, Node, Service
+from kube_router.events.model import Node, Service
 from kube_router.plugins.routing.annotations import next_hops, pod_cidrs
 from kube_router.plugins.routing.bgp.model import Kind, Prefix
 from kube_router.plugins.routing.claims import NO_FACTS, Claim, Facts, judge, range_claims
@@ -35,7 +36,7 @@ class AnnounceTable:
         self._at: dict[Prefix, dict[str, Claim]] = {}  # claims by prefix and Service
         self._of: dict[str, tuple[Claim, ...]] = {}  # claims by Service
         self._problems: dict[str, tuple[Problem, ...]] = {}
-        self._slice_owners: dict[str, str] = {}
+        self._slices = SliceOwners()
 
     @property
     def announced(self) -> Mapping[Prefix, Kind]:
@@ -78,18 +79,9 @@ class AnnounceTable:
         everything = dirty.everything or facts != self._facts
         self._facts = facts
         if everything:
-            self._slice_owners = {piece.key: piece.service for piece in view.each(EndpointSlice)}
+            self._slices.reset(view)
             return {RANGES, *self._of, *(service.key for service in view.each(Service))}
-        keys = set()
-        for resource, key in dirty.refs:
-            if resource == "services":
-                keys.add(key)
-            elif resource == "endpointslices":
-                piece = view.get(EndpointSlice, key)
-                keys.update({self._slice_owners.pop(key, ""), piece.service if piece else ""} - {""})
-                if piece:
-                    self._slice_owners[key] = piece.service
-        return keys
+        return self._slices.dirty_services(view, dirty)
 
     def reclaim(self, view: ClusterView, keys: Iterable[str]) -> set[Prefix]:
         """Judge some Services anew; return the prefixes that are newly announced or no longer."""
