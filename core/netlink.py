@@ -151,6 +151,15 @@ class Netlink:
                 continue
         raise KernelError(f"a netlink dump was interrupted by changes {DUMP_TRIES} times", errno.EINTR)
 
+    def dump_known(self, message: bytes) -> list[memoryview]:
+        """Return a dump, nothing of a family or a table that the kernel does not have."""
+        try:
+            return self.dump(message)
+        except KernelError as e:
+            if e.errno not in (errno.ENOENT, errno.EAFNOSUPPORT, errno.EOPNOTSUPP):
+                raise
+            return []
+
     def _ask(self, message: bytes, flags: int) -> list[memoryview]:
         self._seq += 1
         data = bytearray(message)

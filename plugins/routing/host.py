@@ -4,11 +4,8 @@ What is ours is left out, and what kube-router (Go) left behind, which goes when
 makes would come back into the next plan.
 """
 
-import errno
-
 from kube_router.core.netlink import NETLINK_ROUTE, Netlink
 from kube_router.core.nlmsg import AF_INET, AF_INET6
-from kube_router.events.errors import KernelError
 from kube_router.plugins.routing import rtlink, rtnetlink
 from kube_router.plugins.routing.facts import GATEWAYS_MAX, Gateway, Host, Link
 from kube_router.plugins.routing.model import PROTOCOL, is_own_link
@@ -26,7 +23,7 @@ def read_host(node: str) -> Host:
         links = {its.ifindex: its for its in map(rtlink.parse_link, link.dump(rtlink.get_links()))}
         addresses: dict[int, list[str]] = {}
         for family in FAMILIES:
-            for ifindex, address in rtlink.parse_addresses(_dump(link, rtlink.get_addresses(family))):
+            for ifindex, address in rtlink.parse_addresses(link.dump_known(rtlink.get_addresses(family))):
                 addresses.setdefault(ifindex, []).append(address)
         names = {ifindex: its.name for ifindex, its in links.items()}
         gateways = _gateways(link, names)
@@ -42,7 +39,7 @@ def _gateways(link: Netlink, names: rtnetlink.Names) -> tuple[Gateway, ...]:
     """Return the routes through gateways, the most specific first, of each destination the one that counts."""
     found: dict[str, rtnetlink.Gateway] = {}
     for family in FAMILIES:
-        for its in rtnetlink.parse_gateways(_dump(link, rtnetlink.get_main_routes(family)), names):
+        for its in rtnetlink.parse_gateways(link.dump_known(rtnetlink.get_main_routes(family)), names):
             if its.protocol in (PROTOCOL, PROTOCOL_OF_GO) or is_own_link(its.device):
                 continue
             if its.destination not in found or its.metric < found[its.destination].metric:
@@ -56,13 +53,3 @@ def _gateways(link: Netlink, names: rtnetlink.Names) -> tuple[Gateway, ...]:
 
 def _length(gateway: rtnetlink.Gateway) -> int:
     return int(gateway.destination.partition("/")[2])
-
-
-def _dump(link: Netlink, request: bytes) -> list[memoryview]:
-    """Return a dump, nothing of a family that the kernel does not have."""
-    try:
-        return link.dump(request)
-    except KernelError as e:
-        if e.errno not in (errno.EAFNOSUPPORT, errno.EOPNOTSUPP, errno.ENOENT):
-            raise
-        return []

@@ -25,7 +25,7 @@ def actual() -> Actual:
         vxlans = {its.ifindex: its.name for its in links if its.device is not None and its.name in (VXLAN, VXLAN6)}
         found = Actual(routes(link, {its.ifindex: its.name for its in links}), devices)
         for family in FAMILIES:
-            found.rules |= rtnetlink.parse_rules(_dump(link, rtnetlink.get_rules(family)))
+            found.rules |= rtnetlink.parse_rules(link.dump_known(rtnetlink.get_rules(family)))
         if vxlans:
             found.neighbours, found.forwards = _entries(link, vxlans)
     found.fou_ports, found.foreign_fou_ports = _fou_ports(devices)
@@ -36,7 +36,7 @@ def routes(link: Netlink, names: rtnetlink.Names) -> dict[RouteId, Route]:
     """Return our routes of both families; ``names`` are those of the interfaces."""
     found: dict[RouteId, Route] = {}
     for family in FAMILIES:
-        found |= rtnetlink.parse_routes(_dump(link, rtnetlink.get_routes(family)), names)
+        found |= rtnetlink.parse_routes(link.dump_known(rtnetlink.get_routes(family)), names)
     return found
 
 
@@ -73,17 +73,7 @@ def _entries(link: Netlink, vxlans: dict[int, str]) -> tuple[dict[Neighbour, str
     neighbours: dict[Neighbour, str] = {}
     forwards: dict[Forward, str] = {}
     for family in FAMILIES:
-        neighbours |= rtlink.parse_neighbours(_dump(link, rtlink.get_neighbours(family)), vxlans)
+        neighbours |= rtlink.parse_neighbours(link.dump_known(rtlink.get_neighbours(family)), vxlans)
     for ifindex in vxlans:
-        forwards |= rtlink.parse_forwards(_dump(link, rtlink.get_forwards(ifindex)), vxlans)
+        forwards |= rtlink.parse_forwards(link.dump_known(rtlink.get_forwards(ifindex)), vxlans)
     return neighbours, forwards
-
-
-def _dump(link: Netlink, request: bytes) -> list[memoryview]:
-    """Return a dump, nothing of a family or a table that the kernel does not have."""
-    try:
-        return link.dump(request)
-    except KernelError as e:
-        if e.errno not in (errno.ENOENT, errno.EAFNOSUPPORT, errno.EOPNOTSUPP):
-            raise
-        return []
