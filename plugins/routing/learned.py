@@ -20,13 +20,11 @@ _BRACKETS = {
 }
 
 
-def route_of(prefix: Prefix, selection: Selection) -> Route:
-    """Return a learned prefix with all paths that are used for it, the best first."""
-    return Route(name=str(prefix), **_words(selection))
-
-
 def routes_of(selections: Iterable[tuple[Prefix, Selection | None]]) -> list[Route]:
-    """Return ``route_of`` of each that has a selection. Thousands of prefixes share one: it is put into words once."""
+    """Return each prefix that has a selection, with all paths that are used for it, the best first.
+
+    Thousands of prefixes share one selection: it is put into words once.
+    """
     worded: dict[int, dict[str, Any]] = {}  # by identity: all of them live as long as this call
     found = []
     for prefix, selection in selections:

@@ -37,7 +37,7 @@ from kube_router.plugins.routing.bgp.offer import own_paths
 from kube_router.plugins.routing.bgp.rib import Rib
 from kube_router.plugins.routing.config import Configured, speaker_config
 from kube_router.plugins.routing.facts import RESOURCES, Host, Link, Route
-from kube_router.plugins.routing.learned import route_of
+from kube_router.plugins.routing.learned import routes_of
 from kube_router.plugins.routing.wanted import Cluster
 
 NAMES = {Service: "services", EndpointSlice: "endpointslices", Node: "nodes", Host: "hosts", Route: "routes"}
@@ -205,7 +205,7 @@ class Rig:
         changes = self.rib.take_changes()
         for prefix, selection in changes.items():
             if selection is not None and selection.best.peer:
-                self.put(route_of(prefix, selection))
+                self.put(*routes_of([(prefix, selection)]))
             elif str(prefix) in self.state.known("routes"):
                 self.delete(Route, str(prefix))
         for group in self.groups.values():

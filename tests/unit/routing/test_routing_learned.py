@@ -15,7 +15,7 @@ from kube_router.plugins.routing.bgp.model import (
 )
 from kube_router.plugins.routing.bgp.rib import Own, Rib
 from kube_router.plugins.routing.facts import Route
-from kube_router.plugins.routing.learned import as_path, communities, digest, route_of
+from kube_router.plugins.routing.learned import as_path, communities, digest, routes_of
 
 P4, P6 = prefix_of("10.244.2.0/24"), prefix_of("fd00:244:2::/64")
 A, B, OUT = "10.0.0.2", "10.0.0.3", "192.0.2.254"
@@ -41,7 +41,8 @@ def made(table: Rib, prefix: object = P4) -> Route:
     [(changed, selection)] = changes.items()
     assert changed == prefix
     assert selection is not None
-    return route_of(changed, selection)
+    [route] = routes_of([(changed, selection)])
+    return route
 
 
 def test_one_path_says_whom_it_is_from_and_all_of_its_attributes() -> None:
