@@ -22,7 +22,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
 
 from kube_router import __version__
-from kube_router.core import control, http
+from kube_router.core import control, http, sysctl
 from kube_router.core.agent_options import node_name
 from kube_router.core.api import Context, Plugin
 from kube_router.core.exposition import CONTENT_TYPE, exposition
@@ -272,6 +272,9 @@ class Agent:
     async def _metrics(self) -> http.Answer:
         """All metrics there are. In a thread: a plugin may ask the kernel for them, and there may be thousands."""
         self.metrics.problems.set(len(self.problems))
+        for runner in self.runners:
+            self.metrics.ready.labels(runner.name).set(runner.ready)
+        self.metrics.note_streams(self.source.status())
         self.keeper.export(self.metrics)
         registries = [self.metrics.registry, *(runner.registry for runner in self.runners)]
         text = await anyio.to_thread.run_sync(metrics_text, registries, limiter=self._scraping, abandon_on_cancel=True)
@@ -310,6 +313,7 @@ def make_source(options: Options, sink: Sink, resources: list[Resource], redact:
 
 def run_agent(options: Options, registry: Registry) -> None:
     """Run the agent until it is told to stop. Raises ConfigError, or Hopeless where only a new process helps."""
+    sysctl.check()
 
     async def run() -> None:
         await Agent(options, registry, make_source).run()

@@ -9,23 +9,26 @@ distribution's choice. Somebody may turn them off again: whoever needs them call
 """
 
 import socket
-import subprocess
 from pathlib import Path
 
+from kube_router.core import modules
 from kube_router.core.sysctl import ROOT, write_sysctls
 
 BRIDGE = "kube-bridge"
 BRIDGE_SYSCTLS = {"net/bridge/bridge-nf-call-iptables": "1", "net/bridge/bridge-nf-call-ip6tables": "1"}
-MODPROBE_S = 30
+MODULE = "br_netfilter"
 WITHOUT = f"without it pods on {BRIDGE} do not reach each other through a Service, nor do network policies part them"
 
 
 def prepare_bridge(*, root: Path = ROOT) -> tuple[int, list[str]]:
     """Return how many sysctls were written, and in words what stayed undone; nothing where no bridge filters."""
     there = root / "net/bridge"
-    if not there.exists() and has_bridge() and (trouble := _load()):
-        return 0, [trouble]
-    return write_sysctls(BRIDGE_SYSCTLS, root=root) if there.exists() else (0, [])
+    if not there.exists():
+        if not has_bridge():
+            return 0, []
+        if trouble := modules.load(MODULE):
+            return 0, [f"{trouble}; {WITHOUT}"]
+    return write_sysctls(BRIDGE_SYSCTLS, root=root)
 
 
 def has_bridge() -> bool:
@@ -34,14 +37,3 @@ def has_bridge() -> bool:
         return bool(socket.if_nametoindex(BRIDGE))
     except OSError:
         return False
-
-
-def _load() -> str:
-    """Load br_netfilter; return in words why that failed, "" else."""
-    try:
-        done = subprocess.run(
-            ["modprobe", "br_netfilter"], capture_output=True, text=True, timeout=MODPROBE_S, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as e:
-        return f"modprobe br_netfilter: {e}; {WITHOUT}"
-    return "" if done.returncode == 0 else f"modprobe br_netfilter: {done.stderr.strip()}; {WITHOUT}"

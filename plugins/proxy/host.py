@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from kube_router.core import nlmsg, sysctl
+from kube_router.core import modules, nlmsg, sysctl
 from kube_router.core.bridge import prepare_bridge
 from kube_router.core.netlink import NETLINK_GENERIC, Netlink
 from kube_router.core.sysctl import ROOT
@@ -32,10 +32,7 @@ SYSCTLS = {
     "net/ipv4/conf/all/arp_announce": "2",  # nor asks in the name of one
 }
 STRICT, LOOSE = "1", "2"
-NO_IPVS = (
-    "the kernel has no IPVS: `modprobe ip_vs`; in a container mount the host's /lib/modules; a kernel that was built "
-    "without CONFIG_IP_VS has to be replaced"
-)
+NO_IPVS = f"the kernel has no IPVS: {modules.remedy('ip_vs')}"
 
 
 @contextmanager
@@ -99,12 +96,12 @@ def write_sysctls(interfaces: Iterable[str], *, root: Path = ROOT) -> tuple[int,
     written, troubles = sysctl.write_sysctls(SYSCTLS, root=root)
     at_bridge, of_bridge = prepare_bridge(root=root)
     for interface in interfaces:
-        path = root / "net/ipv4/conf" / interface / "rp_filter"
+        name = f"net/ipv4/conf/{interface}/rp_filter"
         try:
-            if path.read_text().strip() == STRICT:
-                written += sysctl.write_sysctl(path, LOOSE)
+            if (root / name).read_text().strip() == STRICT:
+                written += sysctl.write_sysctl(root / name, LOOSE)
         except FileNotFoundError:
             continue  # an interface that is not there needs no filter loosened
         except OSError as e:
-            troubles.append(f"sysctl net.ipv4.conf.{interface}.rp_filter={LOOSE}: {e.strerror}")
+            troubles.append(sysctl.trouble(name, LOOSE, e))
     return written + at_bridge, troubles + of_bridge

@@ -7,14 +7,13 @@ is gone is a success, and adding what is ours already becomes setting it.
 import errno
 import logging
 import socket
-import subprocess
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from pathlib import Path
 from typing import NamedTuple, cast
 
+from kube_router.core import modules
 from kube_router.core.netlink import NETLINK_GENERIC, NETLINK_ROUTE, Failure, Netlink
 from kube_router.events.errors import KernelError
 from kube_router.plugins.routing import fou, observe, render, rtlink, rtnetlink
@@ -43,8 +42,6 @@ from kube_router.plugins.routing.model import (
 
 logger = logging.getLogger(__name__)
 
-MODPROBE_S = 30
-MODULES_LOADED = Path("/sys/module")
 WORDS: dict[type, str] = {
     AddRoute: "route added",
     SetRoute: "route set",
@@ -258,32 +255,17 @@ def _rename(link: Netlink, name: str, wanted: str) -> Failure | None:
 def _device_words(step: DeviceStep, failure: Failure) -> str:
     if isinstance(step, AddDevice) and failure.errno == errno.EOPNOTSUPP:
         module = MODULES[step.tunnel.kind]
-        return no_module(module, f"{failure}: the kernel has no {step.tunnel.kind} tunnels")
+        return f"{failure}: the kernel has no {step.tunnel.kind} tunnels: {modules.remedy(module)}"
     if isinstance(step, AddDevice) and failure.errno == errno.EEXIST:
         return f"{failure}: somebody else has an interface of this name, or a tunnel with these ends"
     return str(failure)
 
 
-def no_module(module: str, what: str) -> str:
-    """Return in words what to do about a module that the kernel lacks."""
-    return (
-        f"{what}: `modprobe {module}`; in a container mount the host's /lib/modules; a kernel that was built without "
-        f"it has to be replaced"
-    )
-
-
 def _load_fou(*, six: bool) -> None:
     """Load FOU, which nothing in the kernel asks for by itself. What is then lacking, it will say."""
     module = "fou6" if six else "fou"
-    if (MODULES_LOADED / module).exists():
-        return
-    try:
-        done = subprocess.run(["modprobe", module], capture_output=True, text=True, timeout=MODPROBE_S, check=False)
-    except (OSError, subprocess.TimeoutExpired) as e:
-        logger.warning(f"module_not_loaded name={module} error={str(e)!r}")
-        return
-    if done.returncode:
-        logger.warning(f"module_not_loaded name={module} error={done.stderr.strip()!r}")
+    if trouble := modules.load(module):
+        logger.warning(f"module_not_loaded name={module} error={trouble!r}")
 
 
 def _apply_entries(link: Netlink, steps: list[EntryStep], applied: Applied, fenced: Fenced) -> None:
@@ -320,7 +302,7 @@ def _apply_fou(steps: list[FouStep], applied: Applied, fenced: Fenced) -> None:
         try:
             family = link.family(fou.FAMILY)
         except KernelError as e:
-            what = no_module("fou", "the kernel has no FOU") if e.errno == errno.ENOENT else str(e)
+            what = f"the kernel has no FOU: {modules.remedy('fou')}" if e.errno == errno.ENOENT else str(e)
             for step in steps:
                 if isinstance(step, AddFouPort):
                     applied.refused(step, what, e.errno)

@@ -19,7 +19,7 @@ from pathlib import Path
 from kube_router.core import nlmsg
 from kube_router.core.bridge import prepare_bridge
 from kube_router.core.netlink import NETLINK_ROUTE, Netlink
-from kube_router.core.sysctl import ROOT, write_sysctl
+from kube_router.core.sysctl import ROOT, trouble, write_sysctl
 from kube_router.events.errors import KernelError
 from kube_router.plugins.routing import inherited, rtlink
 from kube_router.plugins.routing.bgp.model import Family
@@ -122,7 +122,7 @@ class _Sysctls:
         except FileNotFoundError:
             return
         except OSError as error:
-            self.troubles.append(f"sysctl {name.replace('/', '.')}={value}: {error.strerror}")
+            self.troubles.append(trouble(name, value, error))
 
     def keep_routes_of(self, links: Iterable[str]) -> None:
         """Let those links that take router advertisements go on doing so when they forward."""

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from harness.netns import run_in_new, sh
 
-from kube_router.core import bridge
-from kube_router.core.bridge import prepare_bridge
+from kube_router.core import bridge, modules
+from kube_router.core.bridge import BRIDGE_SYSCTLS, prepare_bridge
 
 BRIDGE = Path("net/bridge")
 
@@ -59,14 +59,31 @@ def test_a_module_that_is_not_to_be_had_is_told_with_what_it_means(
     def inside() -> None:
         sh(f"ip link add {bridge.BRIDGE} type bridge")
         with monkeypatch.context() as patched:
+            patched.setattr(modules, "LOADED", tmp_path / "module")
             patched.setenv("PATH", str(failing.parent))
-            assert prepare_bridge(root=tmp_path) == (
-                0,
-                [f"modprobe br_netfilter: FATAL: Module br_netfilter not found; {bridge.WITHOUT}"],
-            )
+            said = f"modprobe br_netfilter: FATAL: Module br_netfilter not found; {modules.remedy('br_netfilter')}"
+            assert prepare_bridge(root=tmp_path) == (0, [f"{said}; {bridge.WITHOUT}"])
             failing.unlink()
             written, (trouble,) = prepare_bridge(root=tmp_path)
             assert (written, "No such file" in trouble) == (0, True)
+
+    run_in_new(inside)
+
+
+@pytest.mark.root
+def test_where_the_module_is_there_it_is_not_loaded_and_missing_sysctls_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "module" / "br_netfilter").mkdir(parents=True)
+
+    def inside() -> None:
+        sh(f"ip link add {bridge.BRIDGE} type bridge")
+        with monkeypatch.context() as patched:
+            patched.setattr(modules, "LOADED", tmp_path / "module")
+            patched.setenv("PATH", "")
+            written, troubles = prepare_bridge(root=tmp_path)
+        assert written == 0
+        assert troubles == [f"sysctl {name.replace('/', '.')}=1: No such file or directory" for name in BRIDGE_SYSCTLS]
 
     run_in_new(inside)
 
