@@ -13,6 +13,7 @@ import pytest
 from harness import binaries, machine
 from harness.client import Client, named
 from harness.controlplane import ControlPlane
+from harness.gomodules import Say
 from harness.remote import Door, Plane, Remote
 
 HANDOVER, WHY_NOT = "KR_CONTROLPLANE", "KR_NO_CONTROLPLANE"
@@ -76,6 +77,6 @@ def namespace(api: Client) -> Iterator[str]:
     api.delete(named("Namespace", name))
 
 
-def _say(config: pytest.Config) -> binaries.Say:
+def _say(config: pytest.Config) -> Say:
     terminal = config.pluginmanager.get_plugin("terminalreporter")
     return print if terminal is None else terminal.write_line

@@ -4,7 +4,8 @@ import os
 from pathlib import Path
 
 import pytest
-from harness import binaries
+from harness import binaries, gomodules
+from harness.gomodules import KUBERNETES
 
 
 def program(path: Path, text: str = "exit 0") -> None:
@@ -20,16 +21,16 @@ def nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("GOTOOLCHAIN", raising=False)
     (tmp_path / "bin").mkdir()
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    monkeypatch.setattr(binaries, "GO_PLACES", [])
+    monkeypatch.setattr(gomodules, "GO_PLACES", [])
     return tmp_path / "bin"
 
 
 def test_the_version_is_the_one_the_go_module_pins() -> None:
-    assert binaries.version().startswith("v1.")
+    assert KUBERNETES.version.startswith("v1.")
 
 
 def test_assets_come_first_and_our_own_build_fills_the_gaps(nothing: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assets, cache = nothing.with_name("assets"), binaries.cache()
+    assets, cache = nothing.with_name("assets"), KUBERNETES.cache
     assets.mkdir()
     cache.mkdir(parents=True)
     for name in ("etcd", "kube-apiserver", "kubectl"):
@@ -71,14 +72,14 @@ def test_go_must_be_new_enough_or_able_to_fetch_a_newer_one(
 def test_a_build_that_fails_says_why_and_leaves_nothing(nothing: Path) -> None:
     program(nothing / "go", 'case $1 in env) echo go1.26.0;; *) echo "no network" >&2; exit 1;; esac')
     said: list[str] = []
-    with pytest.raises(binaries.Unavailable, match="no network"):
+    with pytest.raises(gomodules.Unavailable, match="no network"):
         binaries.binaries(said.append)
     assert len(said) == 1
-    assert sorted(os.listdir(binaries.cache().parent)) == ["build.log", f"{binaries.version()}.lock"]
+    assert sorted(os.listdir(KUBERNETES.cache.parent)) == ["build.log", f"{KUBERNETES.version}.lock"]
 
 
 def test_a_build_ends_in_the_cache(nothing: Path) -> None:
     made = "for n in server kube-apiserver kube-controller-manager kubectl; do : > $GOBIN/$n; chmod +x $GOBIN/$n; done"
     program(nothing / "go", f"case $1 in env) echo go1.26.0;; *) {made};; esac")
     os.symlink("/usr/bin/chmod", nothing / "chmod")
-    assert binaries.binaries(lambda text: None).kubectl == binaries.cache() / "kubectl"
+    assert binaries.binaries(lambda text: None).kubectl == KUBERNETES.cache / "kubectl"
