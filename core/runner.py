@@ -107,7 +107,11 @@ class Runner:
     def ready(self) -> bool:
         """Whether the plugin has reconciled what the source confirmed, and says of itself that it is ready."""
         ready = getattr(self._plugin, "ready", None)
-        return self.sourced and (bool(ready()) if callable(ready) else True)
+        try:
+            return self.sourced and (bool(ready()) if callable(ready) else True)
+        except Exception as error:  # noqa: BLE001  (as in _says; the pages that ask serve all plugins)
+            logger.warning("readiness_not_said plugin=%s error=%r", self.name, error)
+            return False
 
     def stop(self) -> None:
         """Let the reconcile that is under way finish and start no other."""
@@ -119,6 +123,7 @@ class Runner:
         return {
             "name": self.name,
             "state": self.state,
+            "ready": self.ready,
             "reconciles": self.reconciles,
             "upto": self.last_upto,
             "last_ms": round(self.last_ms, 1),

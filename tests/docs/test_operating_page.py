@@ -68,6 +68,8 @@ def core_metrics() -> dict[str, set[str]]:
     metrics = Metrics(version="3")
     for one in (metrics.convergence, metrics.reconcile, metrics.failures, metrics.restarts):
         one.labels("proxy")
+    metrics.ready.labels("proxy")
+    metrics.connected.labels("services")
     metrics.writes.labels("proxy", "service added")
     return exported(metrics.registry)
 

@@ -8,6 +8,9 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from kube_router.core.agent import metrics_text
+from kube_router.core.metrics import Metrics
+from kube_router.events.sources.folder import FolderStatus
+from kube_router.events.sources.kubernetes import StreamStatus
 
 
 class Broken(Collector):
@@ -29,3 +32,30 @@ def test_a_collector_that_raises_costs_only_what_it_did_not_give(caplog: pytest.
     ]
     assert "metrics_not_collected" in caplog.text
     assert "the device is on fire" in caplog.text
+
+
+def connected(metrics: Metrics) -> dict[str, float]:
+    (family,) = metrics.connected.collect()
+    return {sample.labels["stream"]: sample.value for sample in family.samples}
+
+
+def test_a_stream_is_connected_while_its_source_hears_of_changes() -> None:
+    metrics = Metrics(version="test")
+    states = ("connecting", "syncing", "resuming", "connected", "waiting")
+    metrics.note_streams({state: StreamStatus(state, since=0) for state in states})
+    metrics.note_streams({"manifests": FolderStatus("polled", since=0)})
+    assert connected(metrics) == {
+        "connecting": 0,
+        "syncing": 0,
+        "resuming": 0,
+        "connected": 1,
+        "waiting": 0,
+        "manifests": 1,
+    }
+
+
+def test_a_source_that_has_no_streams_costs_no_metric() -> None:
+    metrics = Metrics(version="test")
+    for said in (None, "reading", {"lines": 3}):
+        metrics.note_streams(said)
+    assert connected(metrics) == {}

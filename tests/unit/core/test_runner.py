@@ -408,6 +408,17 @@ async def test_a_plugin_is_ready_once_it_has_reconciled_what_the_source_confirme
     assert seen == [False, True, False, True]
 
 
+async def test_a_plugin_that_cannot_say_whether_it_is_ready_is_not_and_harms_nobody_who_asks() -> None:
+    rig = Rig()
+    runner = rig.runner()
+    rig.sync()
+    async with running(runner):
+        await anyio.sleep(1)
+        assert (runner.ready, runner.status()["ready"]) == (True, True)
+        vars(runner.plugin)["ready"] = lambda: dict[str, bool]()["ready"]
+        assert (runner.ready, runner.status()["ready"]) == (False, False)
+
+
 async def test_what_a_plugin_says_of_itself_is_in_the_status_as_words() -> None:
     runner = Rig().runner()
     assert runner.status()["says"] == {}
