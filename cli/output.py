@@ -13,6 +13,7 @@ import msgspec
 from kube_router.cli.history import Entry
 from kube_router.cli.moment import clock_text, date_text, time_text
 from kube_router.cli.plan import Difference, line_text
+from kube_router.cli.printable import printable
 from kube_router.core.api import Line
 from kube_router.events.event import AnyRecord
 
@@ -64,20 +65,13 @@ def entry_line(entry: Entry, label: str = "") -> str:
     prefix = f"{label:<10} " if label else ""
     what = "; ".join(entry.what)
     line = f"{prefix}{clock_text(entry.t)} {entry.seq:>7}  {entry.kind:<{KIND}} {entry.key:<{KEY}} {what}"
-    return _printable(line.rstrip())
-
-
-def _printable(text: str) -> str:
-    """Return the text without what could steer a terminal: a journal may hold what a stranger wrote."""
-    if text.isprintable():
-        return text
-    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+    return printable(line.rstrip())
 
 
 def print_lines(lines: Iterable[Line], *, blame: bool, as_json: bool) -> None:
     """Print a plan."""
     for line in lines:
-        print(json.dumps(_line_document(line)) if as_json else _printable(line_text(line, blame=blame)))
+        print(json.dumps(_line_document(line)) if as_json else printable(line_text(line, blame=blame)))
 
 
 def print_difference(difference: Difference, *, blame: bool, as_json: bool) -> None:
@@ -87,7 +81,7 @@ def print_difference(difference: Difference, *, blame: bool, as_json: bool) -> N
             if as_json:
                 print(json.dumps({"sign": sign, **_line_document(line)}))
             else:
-                print(f"{sign} {_printable(line_text(line, blame=blame))}")
+                print(f"{sign} {printable(line_text(line, blame=blame))}")
 
 
 def _line_document(line: Line) -> dict[str, Any]:
@@ -101,7 +95,7 @@ def print_objects(rows: Sequence[tuple[str, str, int, Sequence[str], object]], *
             document = {"kind": kind, "key": key, "seq": seq, "what": list(words), "object": _builtins(obj)}
             print(json.dumps(document))
         else:
-            print(_printable(f"{kind:<{KIND}} {key:<{KEY}} {seq:>7}  {'; '.join(words)}".rstrip()))
+            print(printable(f"{kind:<{KIND}} {key:<{KEY}} {seq:>7}  {'; '.join(words)}".rstrip()))
 
 
 def _builtins(obj: object) -> object:
@@ -111,4 +105,4 @@ def _builtins(obj: object) -> object:
 def complain(text: str) -> None:
     """Say on stderr what is wrong with the input; the output goes on."""
     sys.stdout.flush()
-    print(f"kr: {_printable(text)}", file=sys.stderr, flush=True)
+    print(f"kr: {printable(text)}", file=sys.stderr, flush=True)

@@ -1,20 +1,29 @@
-"""``kr status``: how the running agent is doing, readable on a phone-wide terminal (40 columns)."""
+"""``kr status``: how the running agent is doing.
+
+The first line answers whether the node is well. On a terminal as wide as a desk's the rest is a table; on one as narrow
+as a phone's what is wrong comes next, then each section below its name. What is not a terminal gets the table.
+"""
 
 import json
 import shutil
-import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import click
 
+from kube_router.cli.printable import printable
+from kube_router.cli.verdict import verdict
+from kube_router.cli.wrapping import wrap
 from kube_router.core.agent_options import AGENT
 from kube_router.core.ask import ask
 from kube_router.core.pflag import duration_text
 
 DEFAULT_SOCKET = next(str(option.default) for option in AGENT if option.name == "control-socket")
 LABEL = 9
-WIDTH_MIN, WIDTH_MAX = 40, 100
+INDENT = 2
+WIDTH_MIN, WIDTH_MAX = 24, 100
+TABLE_MIN = 60  # below that the labels of a table take too much from its text
+ONCE = "problem: "  # what a plugin says of problems that stand in the list of all
 
 
 @click.command()
@@ -32,36 +41,63 @@ def status(control_socket: str, output: str) -> None:
 
 def render(document: Mapping[str, Any], width: int) -> str:
     """Return the status as text; what an older or newer agent does not say is left out."""
-    lines: list[str] = []
-    for label, said in _rows(document):
-        wrapped = textwrap.wrap(said, width - LABEL, break_on_hyphens=False) or [""]
-        lines += [f"{label if number == 0 else '':<{LABEL}}{line}" for number, line in enumerate(wrapped)]
-    return "\n".join(line.rstrip() for line in lines) + "\n"
+    body = _table(document, width) if width >= TABLE_MIN else _column(document, width)
+    return "\n".join(printable(line.rstrip()) for line in (*wrap(verdict(document), width), *body)) + "\n"
 
 
-Row = tuple[str, str]
+def _table(document: Mapping[str, Any], width: int) -> Iterator[str]:
+    """Return the sections with their labels at the left."""
+    for label, rows in _sections(document):
+        if len(label) >= LABEL:
+            yield label
+            label = ""
+        for line in (line for said in rows for line in wrap(said, width - LABEL)):
+            yield f"{label:<{LABEL}}{line}"
+            label = ""
 
 
-def _rows(document: Mapping[str, Any]) -> Iterator[Row]:
-    yield "node", str(document.get("node", "?"))
-    yield "agent", f"{document.get('agent', '?')}, up {duration_text(round(_number(document, 'uptime_s')))}"
-    yield from _labelled("source", _source(document.get("source")))
-    yield from _labelled("sync", [_sync(name, each) for name, each in _mapping(document, "sync").items()])
-    yield from _labelled("journal", _journal(_mapping(document, "journal")))
-    for plugin in document.get("plugins") or ():
-        yield from _plugin(plugin)
-    yield from _labelled("loop", _loop(_mapping(document, "loop")))
-    problems = [str(problem) for problem in document.get("problems") or ()]
-    yield from _labelled("problems", problems or ["none"])
+def _column(document: Mapping[str, Any], width: int) -> Iterator[str]:
+    """Return the sections below each other, problems first and none of them twice; short ones are one line."""
+    *sections, (heading, problems) = _sections(document)
+    if problems != NONE:
+        yield heading
+        yield from _indented(problems, width)
+    listed = {ONCE + problem for problem in problems}
+    for label, rows in sections:
+        left = [row for row in rows if row not in listed]
+        if len(left) == 1 and len(label) + 1 + len(left[0]) <= width:
+            yield f"{label} {left[0]}"
+        else:
+            yield label
+            yield from _indented(left, width)
 
 
-def _labelled(label: str, said: list[str]) -> Iterator[Row]:
-    """Return rows of which only the first bears the label; longer labels get a line of their own."""
-    if len(label) >= LABEL:
-        yield label, ""
-        label = ""
-    for number, each in enumerate(said):
-        yield (label if number == 0 else "", each)
+def _indented(rows: list[str], width: int) -> Iterator[str]:
+    for said in rows:
+        yield from (" " * INDENT + line for line in wrap(said, width - INDENT, hang=INDENT))
+
+
+Section = tuple[str, list[str]]
+NONE = ["none"]
+
+
+def _sections(document: Mapping[str, Any]) -> Iterator[Section]:
+    """Return what there is to say: a label, and one text per row."""
+    found = (
+        ("node", [str(document.get("node", "?"))]),
+        ("agent", [f"{document.get('agent', '?')}, up {duration_text(round(_number(document, 'uptime_s')))}"]),
+        ("source", _source(document.get("source"))),
+        ("sync", [_sync(name, each) for name, each in _mapping(document, "sync").items()]),
+        ("journal", _journal(_mapping(document, "journal"))),
+        *((str(plugin.get("name", "?")), _plugin(plugin)) for plugin in document.get("plugins") or ()),
+        ("loop", _loop(_mapping(document, "loop"))),
+        _problems(document),
+    )
+    return ((label, rows) for label, rows in found if rows)
+
+
+def _problems(document: Mapping[str, Any]) -> Section:
+    return "problems", [str(problem) for problem in document.get("problems") or ()] or NONE
 
 
 def _source(said: object) -> list[str]:
@@ -109,7 +145,7 @@ def _journal(said: Mapping[str, Any]) -> list[str]:
     return rows
 
 
-def _plugin(said: Mapping[str, Any]) -> Iterator[Row]:
+def _plugin(said: Mapping[str, Any]) -> list[str]:
     rows = [str(said.get("state", "?"))]
     rows.append(f"{said.get('reconciles', 0)} reconciles, last {_number(said, 'last_ms'):.1f} ms")
     rows += [f"{word}: {what}" for word, what in _mapping(said, "says").items()]
@@ -123,8 +159,7 @@ def _plugin(said: Mapping[str, Any]) -> Iterator[Row]:
         rows.append(f"last error: {error}")
     if backoff := said.get("backoff_s"):
         rows.append(f"next try in {duration_text(float(backoff))}")
-    rows += [f"problem: {problem}" for problem in said.get("problems") or ()]
-    yield from _labelled(str(said.get("name", "?")), rows)
+    return rows + [f"{ONCE}{problem}" for problem in said.get("problems") or ()]
 
 
 def _loop(said: Mapping[str, Any]) -> list[str]:
