@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 PREFIX = "kube_router_"
 # From the 50 ms debounce to the 30 s of a back-off: where a change is late, one wants to know by how much.
@@ -16,6 +16,7 @@ class Metrics:
 
     def __init__(self, *, version: str) -> None:
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)  # memory, CPU and start of this process, by their usual names
 
         def histogram(name: str, text: str) -> Histogram:
             return Histogram(PREFIX + name, text, ["plugin"], registry=self.registry, buckets=SECONDS)

@@ -80,6 +80,7 @@ def test_its_metrics_are_what_prometheus_reads(agent: Running) -> None:
     assert (build.labels["goversion"], build.value) == ("", 1)
     assert found["kube_router_journal_size_bytes"].samples[0].value > 0
     assert found["kube_router_journal_stopped"].samples[0].value == 0
+    assert found["process_resident_memory_bytes"].samples[0].value > 10 << 20
     (stream,) = found["kube_router_stream_connected"].samples
     assert (stream.labels, stream.value) == ({"stream": "manifests"}, 1)
 

@@ -53,7 +53,7 @@ def rows(page: str, section: str) -> Iterator[list[str]]:
 
 
 def names(page: str) -> set[str]:
-    return {name for row in rows(page, "Metrics") for name in re.findall(r"`(kube_router_\w+)`", row[0])}
+    return {name for row in rows(page, "Metrics") for name in re.findall(r"`((?:kube_router|process)_\w+)`", row[0])}
 
 
 def exported(registry: CollectorRegistry) -> dict[str, set[str]]:
@@ -108,7 +108,11 @@ def test_every_metric_of_a_plugin_is_on_its_page_and_no_other() -> None:
 
 def test_the_labels_on_the_operators_page_are_those_of_the_core_s_metrics() -> None:
     found = core_metrics()
-    documented = {row[0].strip("`"): set(re.findall(r"`(\w+)`", row[1])) for row in rows(OPERATING, "Metrics")}
+    documented = {
+        name: set(re.findall(r"`(\w+)`", row[1]))
+        for row in rows(OPERATING, "Metrics")
+        for name in re.findall(r"`(\w+)`", row[0])
+    }
     assert {name: documented[name] for name in found} == found
 
 
