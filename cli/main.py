@@ -41,6 +41,9 @@ COMMANDS = {
     "options": Lazy("kube_router.cli.plugins:options", "Print all options as a Markdown page."),
     "journal": Lazy("kube_router.cli.journal:journal", "Hand over a journal as one file."),
     "cleanup": Lazy("kube_router.cli.cleanup:cleanup_command", "Remove from this node's kernel all that is ours."),
+    "prepare": Lazy(
+        "kube_router.cli.prepare:prepare", "Load kernel modules, install CNI plugins: for init containers."
+    ),
     "lab": Lazy("kube_router.lab.commands:lab", "A cluster on this machine, in network namespaces."),
 }
 

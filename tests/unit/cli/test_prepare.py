@@ -1,0 +1,76 @@
+"""``kr prepare`` brings what is missing, replaces nothing, and says what it may not do."""
+
+import stat
+from pathlib import Path
+
+import pytest
+from harness.command import kr
+
+from kube_router.cli import prepare
+from kube_router.events.errors import ConfigError
+
+
+def program(path: Path, text: str) -> str:
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    folder = tmp_path / "source"
+    folder.mkdir()
+    for name in prepare.CNI_PLUGINS:
+        (folder / name).write_text(f"the image's {name}")
+    return folder
+
+
+def test_missing_plugins_are_installed_and_what_is_there_stays(source: Path, tmp_path: Path) -> None:
+    target = tmp_path / "bin"
+    target.mkdir()
+    (target / "bridge").write_text("the node's bridge")
+    done = kr("prepare", "--cni-bin", str(target), "--cni-source", str(source))
+    assert done.status == 0
+    assert sorted(path.name for path in target.iterdir()) == sorted(prepare.CNI_PLUGINS)
+    assert (target / "bridge").read_text() == "the node's bridge"
+    assert (target / "portmap").read_text() == "the image's portmap"
+    assert stat.S_IMODE((target / "portmap").stat().st_mode) == 0o755
+    assert "bridge: installed" not in done.out
+
+
+def test_a_folder_that_is_not_there_is_named_and_nothing_is_left(source: Path, tmp_path: Path) -> None:
+    done = kr("prepare", "--cni-bin", str(tmp_path / "nowhere"), "--cni-source", str(source))
+    assert done.status == 2
+    assert str(tmp_path / "nowhere") in done.err
+
+
+def test_a_source_without_a_plugin_leaves_no_half_of_one(source: Path, tmp_path: Path) -> None:
+    (source / "portmap").unlink()
+    done = kr("prepare", "--cni-bin", str(tmp_path), "--cni-source", str(source))
+    assert (done.status, "portmap" in done.err) == (2, True)
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_module_that_the_kernel_has_not_is_said_and_the_others_are_loaded(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    modprobe = program(
+        tmp_path / "modprobe", f'[ "$1" = ip_vs ] && {{ echo "Module ip_vs not found" >&2; exit 1; }}; echo $1 >>{log}'
+    )
+    assert prepare.load(["br_netfilter", "ip_vs", "dummy"], modprobe) == ["ip_vs: Module ip_vs not found"]
+    assert log.read_text().split() == ["br_netfilter", "dummy"]
+
+
+def test_without_the_capability_it_ends_and_says_which(tmp_path: Path) -> None:
+    words = "modprobe: ERROR: could not insert 'br_netfilter': Operation not permitted"
+    modprobe = program(tmp_path / "modprobe", f'echo "{words}" >&2; exit 1')
+    with pytest.raises(ConfigError, match="add SYS_MODULE"):
+        prepare.load(["br_netfilter"], modprobe)
+
+
+def test_without_modprobe_it_says_what_to_install(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="install kmod"):
+        prepare.load(["br_netfilter"], str(tmp_path / "modprobe"))
+
+
+def test_nothing_asked_for_is_an_error() -> None:
+    assert kr("prepare").status == 2
