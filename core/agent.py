@@ -22,7 +22,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
 
 from kube_router import __version__
-from kube_router.core import control, http, sysctl
+from kube_router.core import capabilities, control, http, sysctl
 from kube_router.core.agent_options import node_name
 from kube_router.core.api import Context, Plugin
 from kube_router.core.exposition import CONTENT_TYPE, exposition
@@ -162,14 +162,18 @@ class Agent:
     def _build_runners(self) -> list[Runner]:
         """Return a runner for each enabled plugin: an operator's error ends the start, a plugin's bug does not."""
         runners = []
+        needs: dict[str, Mapping[str, str]] = {}
         for name in self.registry.names:
             if self.options.flag(f"run-{name}"):
                 try:
-                    runners.append(self._runner(name))
+                    runner = self._runner(name)
+                    needs[name] = _capabilities(runner.plugin)
+                    runners.append(runner)
                 except ConfigError:
                     raise
                 except Exception as error:  # noqa: BLE001  (a third party's constructor may raise anything)
                     self.registry.spoil(name, error)
+        capabilities.check(needs, capabilities.effective())
         return runners
 
     def _runner(self, name: str) -> Runner:
@@ -290,6 +294,12 @@ def metrics_text(registries: Sequence[CollectorRegistry]) -> bytes:
         except Exception:
             logger.exception("metrics_not_collected now='the others are served'")
     return exposition(metrics)
+
+
+def _capabilities(plugin: Plugin) -> Mapping[str, str]:
+    """Return what a plugin says it needs, nothing where it does not say."""
+    stated = getattr(plugin, "capabilities", None)
+    return {str(name): str(why) for name, why in stated().items()} if callable(stated) else {}
 
 
 def _package(plugin: Plugin) -> str:

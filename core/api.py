@@ -111,6 +111,8 @@ class Plugin(Protocol):
     ``resync_s``                seconds after which everything is compared again although nothing happened; 300
     ``debounce_s``              how long nothing may happen before a reconcile begins; 0.05
     ``deadline_s``              how long a reconcile may take before it is given up; 60
+    ``capabilities()``          which Linux capabilities the process needs: their names (``NET_ADMIN``), and why. Asked
+                                once, before anything is done; without one of them the agent does not start
     ``async watch(changed)``    runs beside and calls ``changed()`` when somebody else changes what is ours
     ``ready()``                 whether ``/readyz`` may be 200, once what the API server confirmed has been reconciled
     ``status()``                a mapping of words to words that ``kr status`` shows besides

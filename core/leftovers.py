@@ -7,6 +7,9 @@ programs would cost more than the rest of the start.
 
 Rules go before ipsets, since they use them. All that goes from one table goes in one transaction, which no packet sees
 half done. What is left, and whose it is, the caller knows: it is handed iptables-save's text, and names what goes.
+
+iptables' older back end, and in both a rule that matches an ipset, take the capability NET_RAW to be read and written.
+The agent does without it otherwise; what could not be read is told.
 """
 
 import logging
@@ -18,7 +21,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from kube_router.core import nfnl, nlmsg
+from kube_router.core import capabilities, nfnl, nlmsg
 from kube_router.core.netlink import NETLINK_NETFILTER, Netlink
 from kube_router.events.errors import KernelError, Problem
 
@@ -30,6 +33,7 @@ NFT = {"iptables-nft": nlmsg.AF_INET, "ip6tables-nft": nlmsg.AF_INET6}
 IP_SET_MODULE = Path("/sys/module/ip_set")  # there too where it is built in, for it has a parameter
 DESTROY_MAX = 100  # ipsets in one run of the program
 TROUBLES_MAX = 5  # told in one problem
+NO_RAW = "iptables takes the capability NET_RAW for this: add it to securityContext.capabilities.add"
 
 
 class Rules(NamedTuple):
@@ -65,9 +69,15 @@ def iptables_tables(tables: Collection[str], present: Collection[tuple[int, str]
     return {program: there for program, there in found.items() if there}
 
 
-def find_rules(tables: Collection[str], present: Collection[tuple[int, str]], recognise: Recognise) -> list[Rules]:
-    """Return what ``recognise`` finds in those of the tables that are there, in both back ends and families."""
+def find_rules(
+    tables: Collection[str], present: Collection[tuple[int, str]], recognise: Recognise
+) -> tuple[list[Rules], list[str]]:
+    """Return what ``recognise`` finds in those of the tables that are there, in both back ends and families.
+
+    And in words which tables could not be read.
+    """
     rules: list[Rules] = []
+    unread: list[str] = []
     for program, there in iptables_tables(tables, present).items():
         if shutil.which(f"{program}-save") is None:
             continue
@@ -76,7 +86,8 @@ def find_rules(tables: Collection[str], present: Collection[tuple[int, str]], re
                 rules += recognise(program, table, run([f"{program}-save", "-t", table]))
             except KernelError as e:
                 logger.warning(f"leftovers_not_read program={program} table={table} error={str(e)!r}")
-    return rules
+                unread.append(f"what may be in {program}'s table {table} could not be read: {e}")
+    return rules, unread
 
 
 def words_of(line: str) -> list[str]:
@@ -192,5 +203,11 @@ def run(command: list[str], text: str = "") -> str:
     except (OSError, subprocess.TimeoutExpired) as e:
         raise KernelError(f"{command[0]} failed: {e}") from e
     if done.returncode:
-        raise KernelError(f"{' '.join(command)} failed: {done.stderr.strip()[:300]}")
+        raise KernelError(f"{' '.join(command)} failed: {done.stderr.strip()[:300]}{_why(command[0])}")
     return done.stdout
+
+
+def _why(program: str) -> str:
+    """Return in words why a program may have failed that its own words do not say."""
+    is_iptables = program.startswith(("iptables", "ip6tables"))
+    return f"; {NO_RAW}" if is_iptables and "NET_RAW" not in capabilities.effective() else ""

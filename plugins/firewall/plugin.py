@@ -124,6 +124,10 @@ class Firewall:
         """Return what ``kr status`` shows besides."""
         return {"nftables": self._kernel.nft_backend or "not used yet", "drops": self._drops.status}
 
+    def capabilities(self) -> Mapping[str, str]:
+        """Return what the process needs to be allowed."""
+        return {"NET_ADMIN": "writes the nftables table of the policies and reads denied packets"}
+
     async def cleanup(self) -> None:
         await self._context.run(self._kernel.cleanup)
 

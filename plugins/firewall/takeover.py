@@ -38,8 +38,9 @@ def remove() -> tuple[Counter[str], list[str]]:
         present = leftovers.nft_tables()
     except KernelError as e:
         return Counter(), [str(e)]
-    rules = leftovers.find_rules((TABLE,), present, recognise)
-    removed, troubles = leftovers.remove(rules, its_ipsets(leftovers.ipset_names()))
+    rules, unread = leftovers.find_rules((TABLE,), present, recognise)
+    removed, refused = leftovers.remove(rules, its_ipsets(leftovers.ipset_names()))
+    troubles = [*unread, *refused]
     for key in NFT_TABLES.keys() & present:
         try:
             Nft().run(f"delete table {NFT_TABLES[key]}")

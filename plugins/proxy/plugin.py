@@ -6,7 +6,7 @@ free in between: what changes meanwhile is dirty for the next reconcile, since a
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from ipaddress import ip_address, ip_network
 from itertools import islice
 
@@ -88,6 +88,10 @@ class Proxy:
     async def watch(self, changed: Callable[[], None]) -> None:
         """Call ``changed`` when somebody else takes away what is ours."""
         await self._watch.run(changed)
+
+    def capabilities(self) -> Mapping[str, str]:
+        """Return what the process needs to be allowed."""
+        return {"NET_ADMIN": "writes IPVS, addresses, nftables and sysctls"}
 
     async def cleanup(self) -> None:
         await self._context.run(self._cleanup)

@@ -34,6 +34,7 @@ class Leftovers:
 
     rules: tuple[Rules, ...] = ()
     ipsets: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()  # in words: where there may be more
 
 
 def leftover_services(
@@ -61,9 +62,9 @@ def parse_ipset(text: str) -> set[ServiceId]:
 
 def leftovers() -> Leftovers:
     """Return the rules, chains and ipsets that are there. Nothing is created by looking. Raises ``KernelError``."""
-    rules = shared.find_rules(CHAINS, shared.nft_tables(), recognise)
+    rules, unread = shared.find_rules(CHAINS, shared.nft_tables(), recognise)
     present = set(shared.ipset_names())
-    return Leftovers(tuple(rules), tuple(name for name in IPSETS if name in present))
+    return Leftovers(tuple(rules), tuple(name for name in IPSETS if name in present), tuple(unread))
 
 
 def recognise(program: str, table: str, text: str) -> list[Rules]:
@@ -88,4 +89,5 @@ def _is_its_to_remove(line: str, chain: str) -> bool:
 
 def remove(found: Leftovers) -> tuple[Counter[str], list[str]]:
     """Remove it, rules first, since they use the ipsets; return what was removed, and in words what could not be."""
-    return shared.remove(found.rules, found.ipsets)
+    removed, troubles = shared.remove(found.rules, found.ipsets)
+    return removed, [*found.unread, *troubles]

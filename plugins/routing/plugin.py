@@ -21,6 +21,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from kube_router.core.api import ClusterView, Context, Dirty, Line, Option, Plugin, Problem, Receipt, Resource, hookimpl
+from kube_router.core.capabilities import to_listen
 from kube_router.core.leftovers import Takeover
 from kube_router.events.errors import KernelError
 from kube_router.events.model import EndpointSlice, Node, Object, Service
@@ -172,6 +173,12 @@ class Routing:
     def ready(self) -> bool:
         """Return whether the neighbours have told their routes, or have had half a minute to."""
         return self._speaker.settled or anyio.current_time() >= self._ready_at
+
+    def capabilities(self) -> Mapping[str, str]:
+        """Return what the process needs to be allowed, which depends on the ports."""
+        bfd = self._options.bfd
+        ports = {"BGP": self._options.bgp_port} | ({} if bfd is None else {"BFD": bfd.port})
+        return {"NET_ADMIN": "writes routes, rules, tunnels, nftables and sysctls", **to_listen(ports)}
 
     async def cleanup(self) -> None:
         await self._context.run(self._kernel.cleanup)

@@ -55,9 +55,10 @@ def remove(cidrs: Collection[str]) -> tuple[Counter[str], list[str]]:
 
 
 def _remove_rules() -> tuple[Counter[str], list[str]]:
-    rules = leftovers.find_rules(("nat", "filter"), leftovers.nft_tables(), recognise)
+    rules, unread = leftovers.find_rules(("nat", "filter"), leftovers.nft_tables(), recognise)
     present = set(leftovers.ipset_names())
-    return leftovers.remove(rules, [name for name in IPSETS if name in present])
+    removed, troubles = leftovers.remove(rules, [name for name in IPSETS if name in present])
+    return removed, [*unread, *troubles]
 
 
 def recognise(program: str, table: str, text: str) -> list[Rules]:

@@ -63,10 +63,9 @@ class Daemon:
         if self.pid:
             os.kill(self.pid, number)
 
-    def wait_ended(self, timeout_s: float = STOP_S_MAX) -> None:
-        """Wait until it has ended by itself; subprocess.TimeoutExpired where it does not."""
-        if self._process is not None:
-            self._process.wait(timeout_s)
+    def wait_ended(self, timeout_s: float = STOP_S_MAX) -> int:
+        """Wait until it has ended by itself, return its status; subprocess.TimeoutExpired where it does not."""
+        return 0 if self._process is None else self._process.wait(timeout_s)
 
     def last_words(self) -> str:
         """Return the end of its log."""

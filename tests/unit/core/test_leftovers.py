@@ -1,5 +1,6 @@
 """Programs are run within their time, ipsets go many at once, and what stays is told."""
 
+import ast
 import sys
 from collections import Counter
 
@@ -62,6 +63,26 @@ def test_ipsets_go_many_at_once_and_one_in_use_keeps_none_of_the_others() -> Non
         assert removed == {"leftover ipset removed": 249}
         assert troubles == ["ipset its-120 could not be destroyed: a rule that is not kube-router's uses it"]
         assert sh("ipset list -name").split() == ["its-120", "foreign"]
+
+    run_in_new(inside)
+
+
+@pytest.mark.root
+def test_without_net_raw_what_could_not_be_read_is_told_with_the_capability() -> None:
+    code = (
+        "from kube_router.core import leftovers\n"
+        "print(leftovers.find_rules(('filter',), leftovers.nft_tables(), lambda *_: []))"
+    )
+
+    def inside() -> None:
+        sh("iptables-legacy -N ITS")
+        program = f'{sys.executable} -c "{code}"'
+        assert sh(program) == "([], [])\n"
+        printed = sh(f"setpriv --bounding-set=-net_raw --inh-caps=-net_raw {program} 2>/dev/null")
+        rules, (told,) = ast.literal_eval(printed)
+        assert rules == []
+        assert told.startswith("what may be in iptables-legacy's table filter could not be read: iptables-legacy-save")
+        assert told.endswith(leftovers.NO_RAW)
 
     run_in_new(inside)
 
