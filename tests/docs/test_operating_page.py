@@ -8,32 +8,23 @@ from pathlib import Path
 
 import pytest
 import yaml
-from prometheus_client import CollectorRegistry
+from harness.exported import core_metrics, firewall_metrics, proxy_metrics, routing_metrics
 
 from kube_router.core.agent_options import option_groups
-from kube_router.core.exposition import exposition
-from kube_router.core.metrics import Metrics
 from kube_router.core.options import Option, file_values, flag_values
 from kube_router.core.registry import Registry
 from kube_router.events.journal import SEGMENT_AGE_MAX_MS, SEGMENT_BYTES_MAX, SIZE_MAX, SNAPSHOT_TAIL_MIN
 from kube_router.events.normalize import BUILTIN
-from kube_router.plugins.firewall.metrics import Metrics as FirewallMetrics
 from kube_router.plugins.firewall.model import TABLE as FIREWALL_TABLE
-from kube_router.plugins.firewall.nfgen import Count
 from kube_router.plugins.firewall.options import OPTIONS as FIREWALL_OPTIONS
 from kube_router.plugins.firewall.plugin import Firewall
-from kube_router.plugins.proxy.metrics import Metrics as ProxyMetrics
-from kube_router.plugins.proxy.model import ServiceId
 from kube_router.plugins.proxy.options import OPTIONS
 from kube_router.plugins.proxy.plugin import Proxy
 from kube_router.plugins.proxy.render import SETS, TABLE
 from kube_router.plugins.proxy.rtnetlink import DUMMY
-from kube_router.plugins.proxy.stats import Table, Traffic
 from kube_router.plugins.proxy.takeover import CHAINS, IPSETS
 from kube_router.plugins.routing import forward, model, nftables
 from kube_router.plugins.routing import takeover as routing_takeover
-from kube_router.plugins.routing.metrics import Metrics as RoutingMetrics
-from kube_router.plugins.routing.metrics import PeerFigures
 from kube_router.plugins.routing.options import OPTIONS as ROUTING_OPTIONS
 from kube_router.plugins.routing.plugin import Routing
 
@@ -54,45 +45,6 @@ def rows(page: str, section: str) -> Iterator[list[str]]:
 
 def names(page: str) -> set[str]:
     return {name for row in rows(page, "Metrics") for name in re.findall(r"`((?:kube_router|process)_\w+)`", row[0])}
-
-
-def exported(registry: CollectorRegistry) -> dict[str, set[str]]:
-    """Return the labels of each metric that a registry exports, by the name it is exposed under."""
-    families = list(registry.collect())
-    shown = re.findall(r"^# TYPE (\S+)", exposition(families).decode(), re.MULTILINE)
-    labels = [{label for sample in each.samples for label in sample.labels} - {"le"} for each in families]
-    return dict(zip(shown, labels, strict=True))
-
-
-def core_metrics() -> dict[str, set[str]]:
-    metrics = Metrics(version="3")
-    for one in (metrics.convergence, metrics.reconcile, metrics.failures, metrics.restarts):
-        one.labels("proxy")
-    metrics.ready.labels("proxy")
-    metrics.connected.labels("services")
-    metrics.writes.labels("proxy", "service added")
-    return exported(metrics.registry)
-
-
-def proxy_metrics() -> dict[str, set[str]]:
-    place = ServiceId("TCP", "10.96.0.10", 80)
-    registry = CollectorRegistry()
-    ProxyMetrics(registry, lambda: {place: "prod/web"}, read=lambda: Table(1, {place: Traffic()}))
-    return exported(registry)
-
-
-def firewall_metrics() -> dict[str, set[str]]:
-    registry = CollectorRegistry()
-    counts = {"pi_1": Count(1, 60), "denied_ingress": Count(2, 120)}
-    FirewallMetrics(registry, lambda: {"pi_1": ("ingress", "prod/web")}, read=lambda: counts)
-    return exported(registry)
-
-
-def routing_metrics() -> dict[str, set[str]]:
-    registry = CollectorRegistry()
-    peer = PeerFigures("172.30.0.2", 65001, mesh=False, state="established")
-    RoutingMetrics(registry, lambda: [peer]).sent.labels("pod-route")
-    return exported(registry)
 
 
 def test_every_metric_that_is_exported_is_on_the_operators_page_and_no_other() -> None:
