@@ -1,6 +1,7 @@
 """Hand over a journal as one file: the newest complete snapshot and all records after it."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,13 +31,9 @@ def export(directory: Path, out: Path) -> Exported:
     """Write ``out`` (0600), whole or not at all, from a folder that may be in use. OSError where it cannot be."""
     temporary = out.with_name(f"{out.name}.{os.getpid()}.tmp")
     try:
-        for attempt in range(1, ATTEMPTS_MAX + 1):
-            try:
-                exported = _write(directory, temporary)
-                break
-            except FileNotFoundError:
-                if attempt == ATTEMPTS_MAX:
-                    raise
+        with open(os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w+b") as file:
+            exported = _write(directory, file)
+            os.fsync(file.fileno())
         os.replace(temporary, out)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -44,25 +41,38 @@ def export(directory: Path, out: Path) -> Exported:
     return exported
 
 
-def _write(directory: Path, path: Path) -> Exported:
+def export_to(directory: Path, out: BinaryIO) -> Exported:
+    """Write to an open file, such as a pipe. It is put together in memory, so that no disk has to be writable."""
+    with open(os.memfd_create("journal", os.MFD_CLOEXEC), "w+b") as file:
+        exported = _write(directory, file)
+        file.seek(0)
+        shutil.copyfileobj(file, out)
+        return exported
+
+
+def _write(directory: Path, file: BinaryIO) -> Exported:
+    for _ in range(ATTEMPTS_MAX - 1):
+        try:
+            return _attempt(directory, file)
+        except FileNotFoundError:
+            file.seek(0)
+            file.truncate()
+    return _attempt(directory, file)
+
+
+def _attempt(directory: Path, file: BinaryIO) -> Exported:
     folder = listing(directory)
     if not folder.logs and not folder.snapshots:
         raise FileNotFoundError(2, "no journal in this folder", str(directory))
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
-        seq = _copy_snapshot(folder.snapshots, file)
-        logs = folder.logs_after(seq) if seq else folder.logs
-        export = _Tail(file, seq, Grammar(logs[0].seq if logs else 0))
-        for log in logs:
-            if not export.damage:
-                export.copy(log)
-        file.flush()
-        os.fsync(file.fileno())
-        return Exported(_count(path), file.tell(), export.seq, export.damage)
-
-
-def _count(path: Path) -> int:
-    with open_for_reading(path) as file:
-        return sum(1 for _ in lines(file))
+    seq = _copy_snapshot(folder.snapshots, file)
+    logs = folder.logs_after(seq) if seq else folder.logs
+    export = _Tail(file, seq, Grammar(logs[0].seq if logs else 0))
+    for log in logs:
+        if not export.damage:
+            export.copy(log)
+    size_bytes = file.tell()
+    file.seek(0)
+    return Exported(sum(1 for _ in lines(file)), size_bytes, export.seq, export.damage)
 
 
 def _copy_snapshot(snapshots: tuple[File, ...], file: BinaryIO) -> int:

@@ -123,6 +123,15 @@ def test_a_pipe_by_name_is_read_once_and_answers_every_question(journal: str, tm
     assert (done.returncode, done.stdout, done.stderr) == (1, f"- {REAL_B}\n", "")
 
 
+def test_an_export_to_stdout_is_the_file_and_its_summary_goes_to_stderr(journal: str, tmp_path: Path) -> None:
+    file = tmp_path / "journal.log"
+    summary = kr("journal", "export", str(file), "--journal-dir", journal).out.removeprefix(f"{file}: ")
+    command = [sys.executable, "-P", "-m", "kube_router.cli", "journal", "export", "-", "--journal-dir", journal]
+    done = subprocess.run(command, capture_output=True, timeout=30, check=True)
+    assert done.stdout == file.read_bytes()
+    assert done.stderr.decode() == f"-: {summary}"
+
+
 def test_exporting_what_is_no_journal_is_wrong_use(tmp_path: Path) -> None:
     done = kr("journal", "export", str(tmp_path / "x"), "--journal-dir", str(tmp_path / "none"))
     assert done.status == 2
