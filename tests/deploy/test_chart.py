@@ -1,6 +1,7 @@
 """The Helm chart says what the manifests say, and refuses values that mean nothing."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -138,3 +139,13 @@ def test_every_value_has_a_place_in_the_schema_and_a_default() -> None:
     values = yaml.safe_load((CHART / "values.yaml").read_text())
     schema = json.loads((CHART / "values.schema.json").read_text())
     assert set(schema["properties"]) - {"global"} == set(values)  # helm itself adds global
+
+
+def test_its_page_names_every_value_and_the_chart_takes_its_example() -> None:
+    page = (CHART / "README.md").read_text()
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    assert re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE) == [*values]
+    (example,) = re.findall(r"^```yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    container = agent(pod_spec(template(yaml.safe_load(example))))
+    assert container["image"] == f"registry.example/kube-router:{__version__}"
+    assert container["args"][-2:] == ["--master=https://control-plane.example:6443", "--cluster-asn=64513"]

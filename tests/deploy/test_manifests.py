@@ -24,6 +24,9 @@ from kube_router.core.options import Options, resolve
 from kube_router.core.registry import Registry
 from kube_router.events.sources.kubernetes import IDENTITY_PATH
 from kube_router.lab.testkit import Bench
+from kube_router.plugins.firewall.plugin import Firewall
+from kube_router.plugins.proxy.plugin import Proxy
+from kube_router.plugins.routing.plugin import Routing
 
 STATIC = "static-pod"
 READ = {"get", "list", "watch"}
@@ -273,3 +276,13 @@ def test_no_manifest_is_without_a_word_of_what_it_is() -> None:
     for path in sorted(DEPLOY.glob("*/*/kustomization.yaml")):
         assert path.read_text().startswith("# "), path
         assert yaml.safe_load(path.read_text())["kind"] in ("Kustomization", "Component")
+
+
+@every_pod
+def test_the_agent_has_the_capabilities_that_its_plugins_state(name: str) -> None:
+    stated: set[str] = set()
+    for plugin in PLUGINS[name]:
+        built = Bench(plugin).plugin
+        assert isinstance(built, Firewall | Proxy | Routing)
+        stated |= set(built.capabilities())
+    assert stated <= set(agent(spec_of(name))["securityContext"]["capabilities"]["add"])

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterator
 
 import pytest
+from harness.client import Client
 from harness.deploying import DEPLOY, NAME, NAMESPACE, STATIC_POD, VARIANTS
 from harness.helm import CHART, Values, helm
 from harness.remote import Plane
@@ -44,10 +45,31 @@ def test_the_api_server_takes_it(cluster: Plane, name: str) -> None:
     assert kinds == {"serviceaccount", "clusterrole", "clusterrolebinding", "daemonset"}
 
 
-def test_the_api_server_takes_the_static_pods_image_in_its_list(cluster: Plane) -> None:
-    # The kubelet's image of a static pod in the API goes through admission like any pod: the priority has to be right.
+def test_the_api_server_takes_the_static_pod_as_the_kubelet_shows_it(cluster: Plane) -> None:
+    # What the kubelet shows of a static pod is admitted like any pod: the priority has to be that of its class.
     said = cluster.kubectl("create", "--dry-run=server", "-f", str(STATIC_POD), "--validate=strict")
     assert said == "pod/kube-router created (server dry run)\n"
+
+
+def test_applied_again_it_changes_nothing(cluster: Plane, api: Client) -> None:
+    cluster.kubectl("apply", "-k", str(BASE))
+    before = api.get("DaemonSet", NAME, namespace=NAMESPACE)
+    assert cluster.kubectl("diff", "-k", str(BASE)) == ""
+    cluster.kubectl("apply", "-k", str(BASE))
+    after = api.get("DaemonSet", NAME, namespace=NAMESPACE)
+    assert after["metadata"]["generation"] == before["metadata"]["generation"] == 1
+
+
+def test_the_user_of_a_kubeconfig_gets_the_same_rights_by_a_binding(cluster: Plane) -> None:
+    cluster.kubectl("apply", "-f", str(BASE / "rbac.yaml"))
+    user, nobody = "node-agent", "nobody"
+    cluster.kubectl("create", "clusterrolebinding", "kube-router-nodes", f"--clusterrole={NAME}", f"--user={user}")
+    try:
+        mine = rights(cluster, user) - rights(cluster, nobody)
+    finally:
+        cluster.kubectl("delete", "clusterrolebinding", "kube-router-nodes")
+    assert mine == rights(cluster, ACCOUNT) - rights(cluster, f"{ACCOUNT}-nobody")
+    assert ("pods", "", "watch") in mine
 
 
 @pytest.mark.parametrize(
