@@ -101,7 +101,7 @@ def _problems(document: Mapping[str, Any]) -> Section:
 
 
 def _source(said: object) -> list[str]:
-    """Return what a source says of itself: of streams their state, and each error once."""
+    """Return what a source says of itself: the API server it asks, of streams their state, and each error once."""
     streams = said if isinstance(said, Mapping) else {}
     if not streams or not all(isinstance(stream, Mapping) and "state" in stream for stream in streams.values()):
         return _words(said)
@@ -110,7 +110,8 @@ def _source(said: object) -> list[str]:
         by_state.setdefault(str(stream["state"]), []).append(str(name))
     errors = dict.fromkeys(str(stream["last_error"]) for stream in streams.values() if stream.get("last_error"))
     states = [f"{', '.join(names)}: {state}" for state, names in by_state.items()]
-    return [*states, *(f"last error: {error}" for error in errors)]
+    servers = dict.fromkeys(str(stream["server"]) for stream in streams.values() if stream.get("server"))
+    return [*servers, *states, *(f"last error: {error}" for error in errors)]
 
 
 def _words(said: object) -> list[str]:

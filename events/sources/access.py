@@ -13,13 +13,17 @@ mended here (seen in 36.1):
 * Python's NO_PROXY knows no CIDRs, so that a cluster IP goes to the proxy: ``proxy_for`` decides as Go does.
 
 With ``--master`` the server's address is replaced, in and out of the cluster: in-cluster the usual address is a
-ClusterIP which this very agent programs, and a fresh node needs another way in.
+ClusterIP which this very agent programs, and a fresh node needs another way in. For one that knew the endpoints of that
+Service, ``Login`` says what their certificates are verified for: what in-cluster clients know the API server by, with a
+kubeconfig the name or address of its server. There are no others where TLS is not spoken or not verified, nor where the
+server's URL has a path, since a proxy stands there.
 """
 
 import ipaddress
 import os
 import time
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,9 +31,11 @@ from urllib.parse import urlsplit
 
 from kube_router.events.errors import ConfigError
 from kube_router.events.sources.library import Library, library
+from kube_router.events.sources.servers import Server
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 TOKEN_TTL_S = 60
+SERVICE_ADDRESS = "the Service's address"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +66,23 @@ class TokenFile:
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """A configuration ready for use, and the files it was made from as they were."""
+    """A configuration ready for use, and the files it was made from as they were.
+
+    ``servers`` are those that are known without asking any, best first. ``endpoints`` is what the certificates of the
+    API server's endpoints are verified for, "" where those are not to be asked.
+    """
 
     configuration: Any
     files: Mapping[str, int]
+    servers: tuple[Server, ...] = ()
+    endpoints: str = ""
+
+    def configured(self, server: Server) -> Any:
+        """Return the configuration for one of the servers: the same credentials, which renew themselves for all."""
+        made = copy(self.configuration)
+        made.host, made.tls_server_name = server.url, server.name or None
+        made.proxy = self.configuration.proxy or proxy_for(server.url, os.environ)
+        return made
 
     def changed(self) -> bool:
         """Tell whether a file has been replaced since."""
@@ -96,11 +115,32 @@ async def log_in(access: Access) -> Login:
     except Exception as error:
         # The library raises whatever its parts raise: KeyError, AssertionError, yaml's and the exec plugin's errors.
         raise ConfigError(f"{access.kubeconfig or 'service account'}: {type(error).__name__}: {error}") from error
+    in_cluster = "" if access.kubeconfig or not configuration.ssl_ca_cert else _service_address(os.environ)
+    what = "kubeconfig" if access.kubeconfig else SERVICE_ADDRESS
     if access.master:
-        configuration.host = _server(access.master, secure=bool(configuration.ssl_ca_cert))
-    configuration.proxy = configuration.proxy or proxy_for(configuration.host, os.environ)
+        configuration.host, what = _server(access.master, secure=bool(configuration.ssl_ca_cert)), "--master"
     files += [configuration.ssl_ca_cert, configuration.cert_file, configuration.key_file]
-    return Login(configuration, {path: _stamp(path) for path in files if path})
+    usual = Server(configuration.host, what, configuration.tls_server_name or "")
+    others = [Server(in_cluster, SERVICE_ADDRESS)] if in_cluster and what == "--master" else []
+    return Login(
+        configuration,
+        {path: _stamp(path) for path in files if path},
+        servers=(usual, *others),
+        endpoints=_name_at_endpoints(others[0] if others else usual, verified=configuration.verify_ssl),
+    )
+
+
+def _service_address(environ: Mapping[str, str]) -> str:
+    """Return the URL by which pods know the API server, "" where this is none."""
+    host, port = environ.get("KUBERNETES_SERVICE_HOST", ""), environ.get("KUBERNETES_SERVICE_PORT", "")
+    return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}" if host and port else ""
+
+
+def _name_at_endpoints(known: Server, *, verified: bool) -> str:
+    parts = urlsplit(known.url)
+    if parts.scheme != "https" or not verified or parts.path not in ("", "/"):
+        return ""
+    return known.name or parts.hostname or ""
 
 
 def _load_service_account(lib: Library, access: Access, configuration: Any) -> None:

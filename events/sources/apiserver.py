@@ -5,14 +5,20 @@ one that keeps connections honest: TCP keepalive and TCP_USER_TIMEOUT notice a d
 sets neither), and proxies are decided in access.py. Everything that goes wrong becomes Broken, Refused or Expired
 (reflector.py) or ConfigError, with words that say what happened.
 
-The client is built anew, with all files read again, when one of its files has changed, after a TLS error and after a
-401. Streams that run over the old one go on; it is closed when the last has ended.
+Credentials and clients are built anew, with all files read again, when one of the files has changed, after a TLS error
+and after a 401. Streams that run over an old client go on; it is closed when the last has ended.
+
+There may be several API servers to ask: servers.py decides which, and each has a client of its own. One that does not
+take the connection, whose certificate is not what it should be, or that does not begin to answer, has failed; then the
+same request is made to the next, until one answers or all have failed. What a server answers is its word, whatever it
+is. A stream that breaks later is the reflector's affair, whose next request finds out what works. Credentials are sent
+over a connection that stands, so with TLS to nobody who was not verified.
 """
 
 import logging
 import socket
 import ssl
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
 from time import time
@@ -24,9 +30,11 @@ from aiohttp.connector import AddrInfoType
 
 from kube_router import __version__
 from kube_router.events.errors import ConfigError
+from kube_router.events.model import EndpointSlice
 from kube_router.events.sources.access import Access, Login, log_in
 from kube_router.events.sources.library import library
 from kube_router.events.sources.reflector import Broken, Timing
+from kube_router.events.sources.servers import Choice, Server, endpoints
 from kube_router.events.sources.wire import refusal
 
 logger = logging.getLogger(__name__)
@@ -57,23 +65,47 @@ def keepalive_socket(address: AddrInfoType) -> socket.socket:
 
 
 class _Client:
-    """One ApiClient and who uses it."""
+    """The ApiClient for one server, and how many use it."""
 
-    def __init__(self, api: Any, login: Login, built_at: float) -> None:
-        self.api, self.login, self.built_at = api, login, built_at
+    def __init__(self, api: Any) -> None:
+        self.api = api
         self.users = 0
         self.retired = False
 
 
-class ApiServer:
-    """The API server as the reflectors use it."""
+class _Session:
+    """One login: its clients, and the choice among its servers."""
 
-    def __init__(self, access: Access, timing: Timing) -> None:
+    def __init__(self, login: Login, tls: ssl.SSLContext, built_at: float, begin: Server | None) -> None:
+        self.login, self.tls, self.built_at = login, tls, built_at
+        self.choice = Choice(begin)
+        self.clients: dict[Server, _Client] = {}
+        self.retired = False
+
+
+class ApiServer:
+    """The API server as the reflectors use it. ``slices`` are the EndpointSlices known now, if any are."""
+
+    def __init__(
+        self,
+        access: Access,
+        timing: Timing,
+        *,
+        slices: Callable[[], Iterable[EndpointSlice]] = tuple,
+        salt: str = "",
+    ) -> None:
         self._access, self._timing = access, timing
-        self._current: _Client | None = None
+        self._slices, self._salt = slices, salt
+        self._session: _Session | None = None
         self._building = anyio.Lock()
         self._renew_why = ""
+        self._server: Server | None = None
         self.requests = 0
+
+    @property
+    def server(self) -> str:
+        """Return in words which server answered last, "" before the first answer."""
+        return "" if self._server is None else str(self._server)
 
     async def get(self, path: str, query: Query = (), *, bytes_max: int) -> bytes:
         """Return the body of an answer."""
@@ -90,31 +122,73 @@ class ApiServer:
     @asynccontextmanager
     async def stream(self, path: str, query: Query, *, stall_s: float) -> AsyncIterator[AsyncIterator[bytes]]:
         """Yield the chunks of an answer's body as they come, once its head says 200."""
-        client = await self._client()
-        client.users += 1
-        try:
-            with _translated(path, stall_s, self):
-                async with await self._request(client, path, query, stall_s) as response:
+        async with self._answered(path, query, stall_s) as response:
+            with _translated(path, self):
+                async with response:
                     await self._check(response)
                     yield response.content.iter_any()
-        finally:
-            client.users -= 1
-            if client.retired and not client.users:
-                await _close(client)
 
     async def close(self) -> None:
         """Close all that is not in use."""
-        if self._current is not None:
-            await self._retire(self._current)
-            self._current = None
+        if self._session is not None:
+            await self._retire(self._session)
+            self._session = None
 
     def renew(self, why: str) -> None:
-        """Have the next request build the client anew, at most once in a while."""
+        """Have the next request log in anew, at most once in a while."""
         self._renew_why = why
 
-    async def _request(self, client: _Client, path: str, query: Query, stall_s: float) -> aiohttp.ClientResponse:
+    # -- which server --------------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _answered(self, path: str, query: Query, stall_s: float) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Yield the answer of the first server that gives one. Raises Broken with what each of them did."""
+        session = await self._logged_in()
+        failed: dict[Server, Broken] = {}
+        self._offer(session)
+        while (server := session.choice.next(failed, anyio.current_time())) is not None:
+            client = await self._client(session, server)
+            try:
+                try:
+                    with _translated(path, self):
+                        response = await self._request(client, path, query, stall_s, self._connect_s(session))
+                except Broken as error:
+                    failed[server] = error
+                    session.choice.failed(server)
+                    logger.debug(f"api_server_failed server={str(server)!r} what={str(error)!r}")
+                    continue
+                self._works(session, server)
+                yield response
+                return
+            finally:
+                client.users -= 1
+                if client.retired and not client.users:
+                    await _close(client)
+        if len(failed) == 1:
+            raise next(iter(failed.values()))
+        raise Broken("; ".join(f"{server}: {error}" for server, error in failed.items()))
+
+    def _offer(self, session: _Session) -> None:
+        """Tell the choice which servers there are now."""
+        login = session.login
+        known = endpoints(self._slices(), name=login.endpoints, salt=self._salt) if login.endpoints else ()
+        session.choice.offer((*login.servers, *known))
+
+    def _works(self, session: _Session, server: Server) -> None:
+        session.choice.worked(server, anyio.current_time())
+        if server != self._server:
+            logger.info(f"api_server_chosen server={str(server)!r} before={self.server!r}")
+            self._server = server
+
+    def _connect_s(self, session: _Session) -> float:
+        """Return how long a connection may take: not long where there is another server to ask."""
+        return self._timing.connect_next_s if len(session.choice.servers) > 1 else self._timing.connect_s
+
+    async def _request(
+        self, client: _Client, path: str, query: Query, stall_s: float, connect_s: float
+    ) -> aiohttp.ClientResponse:
         self.requests += 1
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._timing.connect_s, sock_read=stall_s)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_s, sock_read=stall_s)
         with anyio.fail_after(self._timing.response_s):
             response: aiohttp.ClientResponse = await client.api.call_api(
                 path,
@@ -135,42 +209,72 @@ class ApiServer:
             self.renew("401")
         raise refusal(response.status, body, retry_after_s(response.headers.get("Retry-After", ""), time()))
 
-    async def _client(self) -> _Client:
+    # -- who we are ----------------------------------------------------------------------------------------------------
+
+    async def _logged_in(self) -> _Session:
         async with self._building:
-            client = self._current
-            if client is not None and not self._is_stale(client):
-                return client
+            session = self._session
+            if session is not None and not self._is_stale(session):
+                return session
             why, self._renew_why = self._renew_why or "files changed", ""
             # Built before the old one goes: where it cannot be built the old one may still serve, next time.
-            fresh = await self._build()
-            if client is not None:
+            fresh = await self._build(session.choice.current if session is not None else None)
+            if session is not None:
                 logger.info(f"client_renewed why={why!r} server={fresh.login.configuration.host}")
-                await self._retire(client)
-            self._current = fresh
+                await self._retire(session)
+            self._session = fresh
             return fresh
 
-    def _is_stale(self, client: _Client) -> bool:
-        if self._renew_why and anyio.current_time() - client.built_at >= self._timing.renew_s:
+    def _is_stale(self, session: _Session) -> bool:
+        if self._renew_why and anyio.current_time() - session.built_at >= self._timing.renew_s:
             return True
-        return client.login.changed()
+        return session.login.changed()
 
-    async def _build(self) -> _Client:
+    async def _build(self, begin: Server | None) -> _Session:
         login = await log_in(self._access)
         try:
-            context = _tls_context(login.configuration)
-            api = library().ApiClient(login.configuration)
+            return _Session(login, _tls_context(login.configuration), anyio.current_time(), begin)
         except (OSError, ValueError) as error:
             raise ConfigError(f"cannot use the certificates of the API server's client: {error}") from error
-        await api.rest_client.close()
-        api.user_agent = f"kube-router/{__version__}"
-        api.rest_client.pool_manager = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=context, limit=0, socket_factory=keepalive_socket),
-            read_bufsize=READ_BUFFER_BYTES,
-            trust_env=False,
-        )
-        return _Client(api, login, anyio.current_time())
 
-    async def _retire(self, client: _Client) -> None:
+    async def _client(self, session: _Session, server: Server) -> _Client:
+        """Return the client for a server with one user more; those of servers that are gone are given up."""
+        async with self._building:
+            gone = [session.clients.pop(other) for other in session.clients.keys() - {*session.choice.servers}]
+            if (client := session.clients.get(server)) is None:
+                client = await _connected(session, server)
+                client.retired = session.retired  # by somebody who logged in anew meanwhile
+                if not client.retired:
+                    session.clients[server] = client
+        client.users += 1
+        await _give_up(gone)
+        return client
+
+    async def _retire(self, session: _Session) -> None:
+        session.retired = True
+        clients, session.clients = list(session.clients.values()), {}
+        await _give_up(clients)
+
+
+async def _connected(session: _Session, server: Server) -> _Client:
+    """Return a new client for a server. It connects when it is used."""
+    try:
+        api = library().ApiClient(session.login.configured(server))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot use the certificates of the API server's client: {error}") from error
+    await api.rest_client.close()
+    api.user_agent = f"kube-router/{__version__}"
+    api.rest_client.pool_manager = aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(ssl=session.tls, limit=0, socket_factory=keepalive_socket),
+        read_bufsize=READ_BUFFER_BYTES,
+        trust_env=False,
+    )
+    return _Client(api)
+
+
+async def _give_up(clients: Iterable[_Client]) -> None:
+    """Close those that nobody uses now, and have the others closed by their last user."""
+    for client in clients:
         client.retired = True
         if not client.users:
             await _close(client)
@@ -197,8 +301,8 @@ def _tls_context(configuration: Any) -> ssl.SSLContext:
 class _translated:
     """Turns what aiohttp and the sockets raise into our words."""
 
-    def __init__(self, path: str, stall_s: float, server: ApiServer) -> None:
-        self._path, self._stall_s, self._server = path, stall_s, server
+    def __init__(self, path: str, server: ApiServer) -> None:
+        self._path, self._server = path, server
 
     def __enter__(self) -> None:
         return None

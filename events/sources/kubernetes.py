@@ -3,7 +3,8 @@
 Before anything else the cluster is identified by its kube-system Namespace's uid: what a journal recovered of another
 cluster must not be resumed. Until the API server can be reached that is tried again and again, and the agent lives on
 what the journal recovered. Then the reflectors run side by side: reflector.py decides, follow.py does, apiserver.py
-talks, wire.py reads. After a rewound history the identity is checked again, for it may be another cluster's.
+talks, wire.py reads, servers.py chooses among several API servers. After a rewound history the identity is checked
+again, for it may be another cluster's.
 
 Typed models and watch.Watch of kubernetes-asyncio are not used: they cost 90 times the CPU, and Watch takes a
 plain-text refusal for an event, hammers a server that closes at once, and never notices a silent one.
@@ -11,7 +12,7 @@ plain-text refusal for an event, hammers a server that closes at once, and never
 
 import logging
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from time import time
@@ -20,6 +21,7 @@ import anyio
 import anyio.to_thread
 
 from kube_router.events.errors import ConfigError, PeerError, Problem
+from kube_router.events.model import EndpointSlice
 from kube_router.events.resource import Redact, Resource
 from kube_router.events.sink import Sink
 from kube_router.events.sources.access import Access, check
@@ -33,19 +35,22 @@ logger = logging.getLogger(__name__)
 
 IDENTITY_PATH = "/api/v1/namespaces/kube-system"
 IDENTITY_BYTES_MAX = 4 << 20
+SLICES = "endpointslices"
 
 
 @dataclass(frozen=True, slots=True)
 class StreamStatus:
     """How one resource's stream stands. ``state``: connecting | syncing | resuming | connected | waiting.
 
-    ``since`` is Unix time; ``last_error`` is the last one there was, also while connected.
+    ``since`` is Unix time; ``last_error`` is the last one there was, also while connected. ``server`` says in words
+    which API server answered last.
     """
 
     state: str
     since: float
     last_error: str = ""
     rv: str = ""
+    server: str = ""
 
     def __str__(self) -> str:
         position = f" at resourceVersion {self.rv}" if self.rv else ""
@@ -68,7 +73,9 @@ class KubernetesSource:
     ) -> None:
         self._sink, self._chance, self._access = sink, chance, access
         self._timing = timing or Timing()
-        self._server = ApiServer(access, self._timing)
+        knows_slices = any(resource.model is EndpointSlice for resource in resources)
+        slices = self._slices if knows_slices else tuple
+        self._server = ApiServer(access, self._timing, slices=slices, salt=f"{chance()}")
         self._cluster = ""
         self._status = {resource.name: StreamStatus("connecting", time()) for resource in resources}
         self._reflectors = {
@@ -92,7 +99,11 @@ class KubernetesSource:
 
     def status(self) -> Mapping[str, StreamStatus]:
         """Return how each resource's stream stands."""
-        return {name: replace(status, rv=self._reflectors[name].course.rv) for name, status in self._status.items()}
+        server = self._server.server
+        return {
+            name: replace(status, rv=self._reflectors[name].course.rv, server=server)
+            for name, status in self._status.items()
+        }
 
     async def run(self) -> None:
         """Deliver until cancelled. Raises ConfigError at once for access that can never work."""
@@ -105,6 +116,12 @@ class KubernetesSource:
                     tasks.start_soon(reflector.run, name=f"reflector {name}")
         finally:
             await self._server.close()
+
+    def _slices(self) -> Iterator[EndpointSlice]:
+        """Yield the EndpointSlices as the journal, or the API server itself, last told them."""
+        for known in self._sink.current(SLICES).values():
+            if isinstance(known.obj, EndpointSlice):
+                yield known.obj
 
     async def _identify_at_last(self) -> None:
         course = Course(rv="", timing=self._timing, chance=self._chance, now=anyio.current_time())

@@ -39,6 +39,7 @@ class Timing:
     """Every interval and bound of the source."""
 
     connect_s: float = 10
+    connect_next_s: float = 3  # the same where there is another server to ask
     response_s: float = 30  # until the head of an answer
     stall_s: float = 150  # silence in a watch: more than two bookmark periods
     list_stall_s: float = 30  # silence in a list, or before the end of a streamed one

@@ -163,7 +163,7 @@ class FakeApiServer:
         self._tasks.add(task)
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
-            await self._answer(_parse(head), Wire(writer))
+            await self._answer(parse_head(head), Wire(writer))
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             return
         finally:
@@ -255,7 +255,8 @@ def _meta(obj: Json) -> Json:
     return meta
 
 
-def _parse(head: str) -> Request:
+def parse_head(head: str) -> Request:
+    """Return the request whose head this is."""
     first, *lines = head.split("\r\n")
     parts = urlsplit(first.split(" ")[1])
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines if line)}

@@ -161,6 +161,15 @@ def test_streams_are_told_by_their_state_and_each_error_once() -> None:
     ]
 
 
+def test_the_api_server_that_is_asked_is_told_once() -> None:
+    stream = {"state": "connected", "server": "https://192.0.2.1:6443 (endpoint of default/kubernetes)"}
+    lines = render({"node": "n1", "source": {"services": stream, "nodes": stream}}, 80).splitlines()
+    assert lines[3:5] == [
+        "source   https://192.0.2.1:6443 (endpoint of default/kubernetes)",
+        "         services, nodes: connected",
+    ]
+
+
 def test_no_agent_is_said_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(PeerError) as error:
         ask(str(tmp_path / "kr.sock"), "status")

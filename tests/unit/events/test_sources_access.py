@@ -8,6 +8,7 @@ import pytest
 
 from kube_router.events.errors import ConfigError
 from kube_router.events.sources.access import Access, Login, check, log_in, proxy_for
+from kube_router.events.sources.servers import Server
 
 CA = "-----BEGIN CERTIFICATE-----\nnot read here\n-----END CERTIFICATE-----\n"
 
@@ -140,6 +141,102 @@ def test_a_kubeconfig_that_is_no_yaml_is_the_operators_error(tmp_path: Path) -> 
 def test_no_way_to_an_api_server_is_the_operators_error() -> None:
     with pytest.raises(ConfigError, match="neither --kubeconfig nor --master"):
         check(Access())
+
+
+# -- which servers there are -------------------------------------------------------------------------------------------
+
+
+def in_a_pod(monkeypatch: pytest.MonkeyPatch, host: str = "10.96.0.1") -> None:
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", host)
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
+
+
+async def test_in_a_pod_endpoints_are_verified_for_the_address_of_the_service(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_a_pod(monkeypatch, "fd00:96::1")
+    login = await log_in(Access(service_account=service_account(tmp_path)))
+    assert [str(server) for server in login.servers] == ["https://[fd00:96::1]:443 (the Service's address)"]
+    assert login.endpoints == "fd00:96::1"
+
+
+async def test_master_in_a_pod_comes_before_the_service_and_is_verified_for_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_a_pod(monkeypatch)
+    login = await log_in(Access(master="192.0.2.1:6443", service_account=service_account(tmp_path)))
+    assert login.servers == (
+        Server("https://192.0.2.1:6443", "--master"),
+        Server("https://10.96.0.1:443", "the Service's address"),
+    )
+    assert login.endpoints == "10.96.0.1"
+
+
+async def test_with_a_kubeconfig_its_server_is_first_and_its_credentials_go_to_no_service_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_a_pod(monkeypatch)
+    access = verifying(tmp_path, server="https://api.example.com:6443")
+    login = await log_in(access)
+    assert login.servers == (Server("https://api.example.com:6443", "kubeconfig"),)
+    assert login.endpoints == "api.example.com"
+    by_master = await log_in(Access(kubeconfig=access.kubeconfig, master="https://192.0.2.9"))
+    assert (by_master.servers, by_master.endpoints) == ((Server("https://192.0.2.9", "--master"),), "192.0.2.9")
+
+
+async def test_the_name_that_a_kubeconfig_gives_its_server_holds_at_endpoints_too(tmp_path: Path) -> None:
+    login = await log_in(verifying(tmp_path, server="https://10.0.0.1:6443", **{"tls-server-name": "kubernetes"}))
+    assert login.servers == (Server("https://10.0.0.1:6443", "kubeconfig", "kubernetes"),)
+    assert login.endpoints == "kubernetes"
+    configuration = login.configured(Server("https://192.0.2.1:6443", "endpoint", login.endpoints))
+    assert (configuration.host, configuration.tls_server_name) == ("https://192.0.2.1:6443", "kubernetes")
+    assert login.configuration.host == "https://10.0.0.1:6443"
+
+
+@pytest.mark.parametrize(
+    "cluster",
+    [
+        {"server": "https://10.0.0.1:6443", "insecure-skip-tls-verify": True},
+        {"server": "http://10.0.0.1:8080"},
+        {"server": "https://rancher.example.com/k8s/clusters/c-1"},
+    ],
+)
+async def test_without_tls_that_is_verified_or_behind_a_path_no_endpoint_is_asked(
+    tmp_path: Path, cluster: dict[str, object]
+) -> None:
+    assert (await log_in(verifying(tmp_path, **cluster))).endpoints == ""
+
+
+async def test_a_token_renews_itself_for_every_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr("kube_router.events.sources.access.time.monotonic", lambda: now)
+    in_a_pod(monkeypatch)
+    login = await log_in(Access(service_account=service_account(tmp_path)))
+    here, there = (Login(login.configured(Server(f"https://192.0.2.{n}", "")), {}) for n in (1, 2))
+    (tmp_path / "token").write_text("second\n")
+    now += 60
+    assert [await bearer(each) for each in (here, there, login)] == ["Bearer second"] * 3
+
+
+async def test_the_proxy_is_decided_for_each_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_a_pod(monkeypatch)
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy:3128")
+    monkeypatch.setenv("NO_PROXY", "10.96.0.0/12")
+    login = await log_in(Access(service_account=service_account(tmp_path)))
+    usual, other = login.servers[0], Server("https://192.0.2.1:6443", "endpoint", "10.96.0.1")
+    assert [login.configured(server).proxy for server in (usual, other)] == [None, "http://proxy:3128"]
+
+
+def verifying(folder: Path, **cluster: object) -> Access:
+    """Return the access of a kubeconfig whose cluster is this."""
+    config = {
+        "clusters": [{"name": "c", "cluster": cluster}],
+        "users": [{"name": "u", "user": {"token": "t"}}],
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+        "current-context": "x",
+    }
+    (folder / "kubeconfig").write_text(json.dumps(config))
+    return Access(kubeconfig=str(folder / "kubeconfig"))
 
 
 @pytest.mark.parametrize(
