@@ -1,20 +1,16 @@
 """docs/operating.md and the plugins' pages are true: their tables and samples are held against the code."""
 
-import configparser
 import re
-import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-import yaml
 from harness.exported import core_metrics, firewall_metrics, proxy_metrics, routing_metrics
 
 from kube_router.core.agent_options import option_groups
-from kube_router.core.options import Option, file_values, flag_values
+from kube_router.core.options import Option, file_values
 from kube_router.core.registry import Registry
 from kube_router.events.journal import SEGMENT_AGE_MAX_MS, SEGMENT_BYTES_MAX, SIZE_MAX, SNAPSHOT_TAIL_MIN
-from kube_router.events.normalize import BUILTIN
 from kube_router.plugins.firewall.model import TABLE as FIREWALL_TABLE
 from kube_router.plugins.firewall.options import OPTIONS as FIREWALL_OPTIONS
 from kube_router.plugins.firewall.plugin import Firewall
@@ -149,13 +145,6 @@ def test_a_tunnel_is_named_as_routing_s_page_says() -> None:
     assert model.tunnel_name("172.30.1.12") == "tun-52dcfe0cf7b"
 
 
-def test_what_routing_leaves_is_removed_by_the_commands_on_the_operators_page() -> None:
-    text = OPERATING.split("\nBack: stop this agent, start kube-router")[1].split("\n## ")[0]
-    for table in (TABLE, FIREWALL_TABLE, nftables.TABLE):
-        assert f"nft delete table inet {table}\n" in text
-    assert f"ip route flush proto {model.PROTOCOL}\n" in text
-
-
 def test_the_sizes_on_the_page_are_those_of_the_journal() -> None:
     mib = 1 << 20
     assert f"({SIZE_MAX // mib} MiB)" in OPERATING
@@ -177,19 +166,6 @@ def options() -> list[Option]:
     return [option for group in groups for option in group.options]
 
 
-def test_the_systemd_unit_starts_the_agent_with_flags_that_exist(options: list[Option]) -> None:
-    (unit,) = samples("ini")
-    parser = configparser.ConfigParser()
-    parser.optionxform = str  # type: ignore[assignment, method-assign]  # systemd's keys have capitals
-    parser.read_string(unit)
-    program, command, *flags = shlex.split(parser["Service"]["ExecStart"])
-    assert (program, command) == ("/opt/kube-router/bin/kr", "run")
-    assert flag_values(flags, options) == {
-        "kubeconfig": "/etc/kubernetes/kubelet.conf",
-        "config": "/etc/kube-router.yaml",
-    }
-
-
 def test_the_config_file_on_the_page_is_read(options: list[Option], tmp_path: Path) -> None:
     (text,) = [sample for sample in samples("yaml") if "journal-size" in sample]
     (tmp_path / "kube-router.yaml").write_text(text)
@@ -198,29 +174,3 @@ def test_the_config_file_on_the_page_is_read(options: list[Option], tmp_path: Pa
         "metrics-port": 20241,
         "masquerade-all": False,
     }
-
-
-def test_the_cluster_role_allows_what_the_plugins_need_and_nothing_but_reading() -> None:
-    (text,) = [sample for sample in samples("yaml") if "ClusterRole" in sample]
-    role = yaml.safe_load(text)
-    allowed = {
-        (group, resource)
-        for rule in role["rules"]
-        for group in rule["apiGroups"]
-        for resource in rule["resources"]
-        if {"get", "list", "watch"} <= set(rule["verbs"])
-    }
-    needed = {
-        (one.api.removeprefix("/apis/").rpartition("/")[0] if one.api.startswith("/apis/") else "", one.name)
-        for one in BUILTIN
-        if one.model in Proxy.needs | Firewall.needs | Routing.needs
-    }
-    assert allowed == needed
-    assert {verb for rule in role["rules"] for verb in rule["verbs"]} == {"get", "list", "watch"}
-
-
-def test_every_flag_on_the_page_exists(options: list[Option]) -> None:
-    known = {name for option in options for name in (option.name, *option.aliases)}
-    others = {"cleanup", "plan", "blame", "at", "key", "output", "out", "route"}  # of kr's commands and of kube-proxy
-    written = {flag.lower() for flag in re.findall(r"--([a-z][\w-]*)", OPERATING)}
-    assert written - known - others - {"run-name"} == set()
