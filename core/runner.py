@@ -84,6 +84,8 @@ class Runner:
         self._failures = 0
         self._failed_at = 0.0
         self._watching = anyio.CancelScope()
+        for counter in (metrics.failures, metrics.restarts):
+            counter.labels(name)  # exported from the start: an increase from nothing is none to Prometheus
         self._renew()
 
     @property

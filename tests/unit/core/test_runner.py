@@ -419,6 +419,14 @@ async def test_a_plugin_that_cannot_say_whether_it_is_ready_is_not_and_harms_nob
         assert (runner.ready, runner.status()["ready"]) == (False, False)
 
 
+def test_failures_are_counted_from_nought_so_that_the_first_one_is_an_increase() -> None:
+    rig = Rig()
+    rig.runner()
+    counted = {sample.name: sample.value for metric in rig.metrics.registry.collect() for sample in metric.samples}
+    assert counted["kube_router_reconcile_failures_total"] == 0
+    assert counted["kube_router_plugin_restarts_total"] == 0
+
+
 async def test_what_a_plugin_says_of_itself_is_in_the_status_as_words() -> None:
     runner = Rig().runner()
     assert runner.status()["says"] == {}
