@@ -419,7 +419,7 @@ async def test_a_plugin_that_cannot_say_whether_it_is_ready_is_not_and_harms_nob
         assert (runner.ready, runner.status()["ready"]) == (False, False)
 
 
-def test_failures_are_counted_from_nought_so_that_the_first_one_is_an_increase() -> None:
+async def test_failures_are_counted_from_nought_so_that_the_first_one_is_an_increase() -> None:
     rig = Rig()
     rig.runner()
     counted = {sample.name: sample.value for metric in rig.metrics.registry.collect() for sample in metric.samples}
