@@ -213,6 +213,22 @@ def test_what_we_leave_is_removed_by_the_commands_on_the_page() -> None:
         assert f"\n{program} route flush proto {model.PROTOCOL}\n" in script
 
 
+# -- kr status ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_sample_of_a_phone_is_what_is_printed_there() -> None:
+    (sample,) = re.findall(r"^ {4}\$ kubectl .* -- kr status\n((?: {4}.*\n)+)", PAGES["operating"], re.MULTILINE)
+    printed = (ROOT / "tests" / "golden" / "cli" / "status-journal-40.txt").read_text().splitlines()
+    shown = [line.removeprefix("    ") for line in sample.splitlines()]
+    assert shown == printed[: len(shown)]
+
+
+@pytest.mark.parametrize("state", ["in sync", "presumed from the journal", "backing off", "waiting for the first list"])
+def test_every_state_of_a_plugin_is_among_the_first_lines(state: str) -> None:
+    assert state in (ROOT / "core" / "runner.py").read_text()
+    assert re.search(rf"^\| `[^`]*{state}[^`]*` \|", section("operating", "kr status"), re.MULTILINE)
+
+
 # -- security ----------------------------------------------------------------------------------------------------------
 
 
