@@ -71,7 +71,7 @@ class ControlPlane:
     def start(self) -> None:
         """Start all three; return when the API is ready."""
         (self.folder / "service-account.key").write_text(new_private_key())
-        (self.folder / "tokens.csv").write_text(f"{self.access.token},test,test,system:masters\n")
+        (self.folder / "tokens.csv").write_text("".join(f"{line}\n" for line in self._tokens()))
         self.access.write_kubeconfig()
         self._etcd.start()
         self.start_api()
@@ -112,8 +112,15 @@ class ControlPlane:
         with Client(self.access, connections=1) as client:
             return client.is_ready()
 
+    def _tokens(self) -> list[str]:
+        return [f"{self.access.token},test,test,system:masters"]
+
+    def _etcd_urls(self) -> tuple[str, str]:
+        """Return what etcd's clients use, and its peers."""
+        return f"http://127.0.0.1:{self._etcd_port}", f"http://127.0.0.1:{self._etcd_peer_port}"
+
     def _etcd_argv(self) -> list[str]:
-        client, peer = f"http://127.0.0.1:{self._etcd_port}", f"http://127.0.0.1:{self._etcd_peer_port}"
+        client, peer = self._etcd_urls()
         return [
             str(self._programs.etcd),
             f"--data-dir={self.folder / 'etcd'}",
@@ -130,7 +137,7 @@ class ControlPlane:
         # It makes its own certificate, for the addresses it binds and advertises.
         return [
             str(self._programs.kube_apiserver),
-            f"--etcd-servers=http://127.0.0.1:{self._etcd_port}",
+            f"--etcd-servers={self._etcd_urls()[0]}",
             "--bind-address=127.0.0.1",
             f"--advertise-address={VM_HOST}",
             f"--secure-port={self._port}",

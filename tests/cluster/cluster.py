@@ -1,0 +1,77 @@
+"""A whole Kubernetes cluster on this machine: a control plane and nodes with real kubelets (I/O).
+
+    with Cluster(nodes=2) as cluster:
+        cluster.kubectl("get", "nodes")
+
+As root. One at a time on a machine: its namespaces have fixed names. Nothing is left when it ends.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from cluster import cgroups, fabric
+from cluster.controlplane import ClusterControlPlane
+from cluster.layout import Seat
+from cluster.node import Node
+
+
+class Cluster:
+    """Starts on entering the context, is gone on leaving it."""
+
+    def __init__(self, *, nodes: int = 2) -> None:
+        self.seats = tuple(Seat(number) for number in range(1, nodes + 1))
+        self.folder = Path(tempfile.mkdtemp(prefix="kr-cluster-"))
+        self.plane = ClusterControlPlane(self.seats)
+        self._foreign_cgroups = cgroups.folders()
+        self.nodes: dict[str, Node] = {}
+
+    def __enter__(self) -> "Cluster":
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Start everything; return when the kubelets run. Nodes are not ready before they have a network."""
+        fabric.sweep()
+        fabric.lay()
+        self.plane.start()
+        for seat in self.seats:
+            token, ca_file = self.plane.node_tokens[seat.name], self.plane.access.ca_file
+            self.nodes[seat.name] = Node(seat, self.folder / seat.name, token=token, ca_file=ca_file)
+            fabric.plug(seat)
+            self.nodes[seat.name].install()
+            self.nodes[seat.name].start()
+
+    def close(self) -> None:
+        """Stop everything, remove all of it."""
+        for node in self.nodes.values():
+            node.power_off()
+        self.plane.close()
+        for seat in self.seats:
+            fabric.unplug(seat)
+        fabric.remove()
+        cgroups.remove(self._foreign_cgroups)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def load(self, archives: Sequence[Path]) -> None:
+        """Import images on every node, all nodes at once."""
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda node: [node.load(archive) for archive in archives], self.nodes.values()))
+
+    def start_kube_proxies(self) -> None:
+        """Serve Services on every node by kube-proxy, where this machine's kernel has no IPVS."""
+        for node in self.nodes.values():
+            node.start_kube_proxy(self.plane.proxy_token)
+
+    def kubectl(self, *arguments: str, stdin: str = "") -> str:
+        """Return what kubectl prints; subprocess.CalledProcessError, with its words, if it fails."""
+        return self.plane.kubectl(*arguments, stdin=stdin)
