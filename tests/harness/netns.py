@@ -8,7 +8,8 @@ import os
 import subprocess
 import threading
 from collections.abc import Callable
-from typing import TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from typing import Self, TypeVar
 
 T = TypeVar("T")
 CLONE_NEWNET = 0x40000000
@@ -17,12 +18,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 def run_in_new(body: Callable[[], T], *, timeout_s: float = 300) -> T:
     """Return what ``body`` returns, run in a new network namespace with its loopback up; raise what it raises."""
-
-    def enter() -> None:
-        _check(_libc.unshare(CLONE_NEWNET))
-        sh("ip link set lo up")
-
-    return _run(enter, body, timeout_s)
+    return _run(_enter_new, body, timeout_s)
 
 
 def run_in(name: str, body: Callable[[], T], *, timeout_s: float = 300) -> T:
@@ -33,6 +29,30 @@ def run_in(name: str, body: Callable[[], T], *, timeout_s: float = 300) -> T:
             _check(_libc.setns(namespace.fileno(), CLONE_NEWNET))
 
     return _run(enter, body, timeout_s)
+
+
+class Inside:
+    """A new network namespace with its loopback up, gone when left: what is called runs in its one thread.
+
+    What is started there (a Daemon, threads) is in the namespace too, and lives until it is left.
+    """
+
+    def __enter__(self) -> Self:
+        self._thread = ThreadPoolExecutor(1)
+        self.run(_enter_new)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.shutdown()
+
+    def run(self, body: Callable[[], T], *, timeout_s: float = 300) -> T:
+        """Return what ``body`` returns; raise what it raises."""
+        return self._thread.submit(body).result(timeout_s)
+
+
+def _enter_new() -> None:
+    _check(_libc.unshare(CLONE_NEWNET))
+    sh("ip link set lo up")
 
 
 def _check(status: int) -> None:
