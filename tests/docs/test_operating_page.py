@@ -11,6 +11,8 @@ from kube_router.core.agent_options import option_groups
 from kube_router.core.options import Option, file_values
 from kube_router.core.registry import Registry
 from kube_router.events.journal import SEGMENT_AGE_MAX_MS, SEGMENT_BYTES_MAX, SIZE_MAX, SNAPSHOT_TAIL_MIN
+from kube_router.events.sources.reflector import Timing
+from kube_router.events.sources.servers import BACK_S, PORT_NAME, SERVICE
 from kube_router.plugins.firewall.model import TABLE as FIREWALL_TABLE
 from kube_router.plugins.firewall.options import OPTIONS as FIREWALL_OPTIONS
 from kube_router.plugins.firewall.plugin import Firewall
@@ -29,6 +31,13 @@ OPERATING = (ROOT / "docs" / "operating.md").read_text()
 PROXY = (ROOT / "plugins" / "proxy" / "README.md").read_text()
 FIREWALL = (ROOT / "plugins" / "firewall" / "README.md").read_text()
 ROUTING = (ROOT / "plugins" / "routing" / "README.md").read_text()
+
+
+def test_what_the_page_says_of_the_choice_of_an_api_server_is_so() -> None:
+    text = " ".join(OPERATING.split("\n## Which API server\n", 1)[1].split("\n## ", 1)[0].split())
+    assert f"may take {Timing().connect_next_s:g} s where there is another way" in text
+    assert (BACK_S, "Every ten minutes one request tries the first" in text) == (600, True)
+    assert f"`{SERVICE}`: ready ones, port `{PORT_NAME}`" in text
 
 
 def rows(page: str, section: str) -> Iterator[list[str]]:
