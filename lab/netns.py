@@ -33,14 +33,19 @@ def names() -> set[str]:
 
 def enter(name: str) -> None:
     """Move this thread into a namespace. KernelError if there is none of that name."""
+    enter_path(FOLDER / name)
+
+
+def enter_path(path: Path) -> None:
+    """Move this thread into the namespace that a file stands for, such as /proc/PID/ns/net. KernelError if none."""
     try:
-        fd = os.open(FOLDER / name, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        raise KernelError(f"network namespace {name}: {error.strerror}", error.errno or 0) from error
+        raise KernelError(f"network namespace {path}: {error.strerror}", error.errno or 0) from error
     try:
         if _libc.setns(fd, CLONE_NEWNET):
             code = ctypes.get_errno()
-            raise KernelError(f"network namespace {name}: cannot be entered: {os.strerror(code)}", code)
+            raise KernelError(f"network namespace {path}: cannot be entered: {os.strerror(code)}", code)
     finally:
         os.close(fd)
 

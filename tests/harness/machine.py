@@ -6,10 +6,13 @@ no test is ever lost silently.
 
 import functools
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Callable
 from typing import TypeVar
+
+from harness.gomodules import CONTAINERD, KUBERNETES
 
 from kube_router.events.errors import ConfigError
 from kube_router.lab import machine, vm
@@ -63,6 +66,16 @@ def why_no_namespaces() -> str:
     except (OSError, subprocess.SubprocessError) as error:
         return f"needs network namespaces of its own, and this machine grants none: {error}"
     return ""
+
+
+@functools.cache
+def why_no_cluster() -> str:
+    """Return why tests marked ``cluster`` cannot run here, "" if they can."""
+    programs = {"mmdebstrap": "mmdebstrap", "buildah": "buildah", "runc": "runc"}
+    missing = [package for program, package in programs.items() if shutil.which(program) is None]
+    if missing:
+        return f"needs Debian's {' and '.join(missing)}: .ci/setup installs them"
+    return why_no_namespaces() or KUBERNETES.why_none(["kubelet"]) or CONTAINERD.why_none(["containerd"])
 
 
 def until(condition: Callable[[], T], *, what: str, timeout_s: float = 10) -> T:

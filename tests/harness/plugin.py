@@ -1,4 +1,4 @@
-"""The project's pytest plugin: what the markers ``guest``, ``root`` and ``controlplane`` mean.
+"""The project's pytest plugin: what the markers ``guest``, ``root``, ``controlplane`` and ``cluster`` mean.
 
 A test that cannot run here is skipped with the reason, or fails with it in CI. Everything about the VM is in
 harness/guest.py, everything about
@@ -16,6 +16,7 @@ WHY_NOT: Mapping[str, Callable[[], str]] = {
     "root": machine.why_no_namespaces,
     "guest": lambda: "" if machine.runs_guest_tests_itself() else machine.why_no_vm(),
     "controlplane": planes.why_none,
+    "cluster": machine.why_no_cluster,
 }
 
 
