@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 
+from kube_router.core.capabilities import effective
 from kube_router.events.errors import ConfigError
 
 # What the built-in plugins use of a kernel that has it as modules; docs/install.md says which is for what.
@@ -70,24 +71,30 @@ def prepare(*, modules: bool, cni_bin: Path | None, cni_source: Path) -> None:
 
 
 def load(modules: Sequence[str], program: str = "modprobe") -> list[str]:
-    """Load modules; return a line for each that could not be. Raises ConfigError where nothing can be loaded at all."""
-    refused = []
+    """Load modules; return a line for each reason why some could not be. Raises ConfigError where none can be."""
+    if "SYS_MODULE" not in effective():
+        raise ConfigError(
+            "kr prepare: loading modules takes the capability SYS_MODULE: add it to the init container's "
+            "securityContext.capabilities, or load the modules on the host and leave --modules out"
+        )
+    refused: dict[str, list[str]] = {}
     for module in modules:
         try:
             done = subprocess.run([program, module], capture_output=True, text=True, timeout=MODPROBE_S, check=False)
         except FileNotFoundError as error:
             raise ConfigError(f"kr prepare: there is no {program}; install kmod") from error
         except subprocess.TimeoutExpired:
-            refused.append(f"{module}: not loaded within {MODPROBE_S} s")
+            refused.setdefault(f"not done within {MODPROBE_S} s", []).append(module)
             continue
-        if "Operation not permitted" in done.stderr:
-            raise ConfigError(
-                f"kr prepare: loading {module} is not permitted: add SYS_MODULE to securityContext.capabilities of the "
-                "init container, or load the modules on the host and leave --modules out"
-            )
         if done.returncode:
-            refused.append(f"{module}: {done.stderr.strip() or f'status {done.returncode}'}")
-    return refused
+            refused.setdefault(_why(done.stderr, module), []).append(module)
+    return [f"not loaded: {', '.join(names)}: {why}" for why, names in refused.items()]
+
+
+def _why(stderr: str, module: str) -> str:
+    """Return modprobe's words without the module's name, so that modules refused for one reason go together."""
+    words = " ".join(stderr.split()).removeprefix("modprobe: ")
+    return words.replace(f" {module} ", " ").replace(f" '{module}'", "") or "modprobe does not say why"
 
 
 def install(names: Iterable[str], *, source: Path, target: Path) -> list[str]:
