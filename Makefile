@@ -1,10 +1,10 @@
-# make demo | check | test | bench. The first use sets up .venv and the Debian packages that are missing (.ci/setup).
+# make demo | check | test | bench | image | cluster | e2e. The first use sets up .venv and the Debian packages that are missing (.ci/setup).
 SHELL := /bin/bash
 export PYTHONSAFEPATH := 1
 PY := .venv/bin/python
 FAST := tests/unit tests/property tests/golden tests/docs
 
-.PHONY: demo check test bench format others clean
+.PHONY: demo check test bench image cluster e2e format others clean
 
 .venv/ready: setup.cfg .ci/setup
 	.ci/setup
@@ -36,6 +36,20 @@ others: .venv/ready
 
 bench: .venv/ready
 	PYTHONPATH=.:tests $(PY) -m benchmarks.run
+
+# The agent's image, as the OCI archive dist/kube-router-VERSION.oci.tar.
+image: .venv/ready
+	deploy/image/build
+
+# A Kubernetes cluster with our network on this machine, until Ctrl-C.
+cluster: .venv/ready
+	.ci/go
+	cd tests && PYTHONPATH=. ../$(PY) -m cluster
+
+# Kubernetes' own end-to-end suite against such a cluster; writes docs/conformance.md.
+e2e: .venv/ready
+	.ci/go
+	cd tests && PYTHONPATH=. ../$(PY) -m e2e
 
 clean:
 	rm -rf .venv build dist src/*.egg-info .mypy_cache .ruff_cache .hypothesis .import_linter_cache
