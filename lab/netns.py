@@ -55,19 +55,22 @@ def run_in(name: str, body: Callable[[], T]) -> T:
 
     The body bounds its own waits.
     """
-    if not name:
-        return body()
+    return run_in_path(FOLDER / name, body) if name else body()
+
+
+def run_in_path(path: Path, body: Callable[[], T]) -> T:
+    """As ``run_in``, in the namespace that a file stands for."""
     results: list[T] = []
     errors: list[BaseException] = []
 
     def inside() -> None:
         try:
-            enter(name)
+            enter_path(path)
             results.append(body())
         except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
             errors.append(error)
 
-    thread = threading.Thread(target=inside, name=f"in-{name}", daemon=True)
+    thread = threading.Thread(target=inside, name=f"in-{path.name}", daemon=True)
     thread.start()
     thread.join()
     if errors:

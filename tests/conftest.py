@@ -4,7 +4,7 @@ import os
 
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ("harness.planes", "harness.plugin")
+pytest_plugins = ("harness.imaging", "harness.planes", "harness.plugin")
 
 # The gate tries the same examples every time, and never fails for the machine being busy. HYPOTHESIS_PROFILE=hunt looks
 # for new ones, for as long as one likes.

@@ -44,6 +44,26 @@ def logs(cluster: Cluster, node: str, *, container: str = NAME, previous: bool =
     return cluster.kubectl("logs", *which)
 
 
+def is_ready(pod: dict[str, Any]) -> bool:
+    """Tell whether a pod is ready."""
+    conditions = pod["status"].get("conditions", [])
+    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+
+
+def wait_broken(cluster: Cluster) -> str:
+    """Wait until an agent fails again and again, or cannot even be started; return its node."""
+
+    def broken() -> str:
+        for node, pod in pods(cluster).items():
+            for status in pod["status"].get("containerStatuses", []):
+                reason = status["state"].get("waiting", {}).get("reason", "")
+                if reason in ("CrashLoopBackOff", "RunContainerError"):
+                    return node
+        return ""
+
+    return until(broken, what="an agent to fail", timeout_s=60)
+
+
 def wait_restarted(cluster: Cluster, node: str, times: int) -> None:
     """Wait until a node's agent has been restarted so many times."""
 

@@ -3,9 +3,11 @@
     with Cluster(nodes=2) as cluster:
         cluster.kubectl("get", "nodes")
 
-As root. One at a time on a machine: its namespaces have fixed names. Nothing is left when it ends.
+As root. One at a time on a machine, for its namespaces have fixed names: a second one waits for the first. Nothing is
+left when it ends.
 """
 
+import fcntl
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -17,6 +19,8 @@ from cluster.controlplane import ClusterControlPlane
 from cluster.layout import Seat
 from cluster.node import Node
 
+TURN = Path("/run/lock/kube-router-cluster")
+
 
 class Cluster:
     """Starts on entering the context, is gone on leaving it."""
@@ -26,6 +30,8 @@ class Cluster:
         self.folder = Path(tempfile.mkdtemp(prefix="kr-cluster-"))
         self.plane = ClusterControlPlane(self.seats)
         self._foreign_cgroups = cgroups.folders()
+        self._turn = TURN.open("w")
+        self._with_kube_proxy = False
         self.nodes: dict[str, Node] = {}
 
     def __enter__(self) -> "Cluster":
@@ -41,6 +47,7 @@ class Cluster:
 
     def start(self) -> None:
         """Start everything; return when the kubelets run. Nodes are not ready before they have a network."""
+        fcntl.flock(self._turn, fcntl.LOCK_EX)
         fabric.sweep()
         fabric.lay()
         self.plane.start()
@@ -61,6 +68,7 @@ class Cluster:
         fabric.remove()
         cgroups.remove(self._foreign_cgroups)
         shutil.rmtree(self.folder, ignore_errors=True)
+        self._turn.close()
 
     def load(self, archives: Sequence[Path]) -> None:
         """Import images on every node, all nodes at once."""
@@ -69,8 +77,21 @@ class Cluster:
 
     def start_kube_proxies(self) -> None:
         """Serve Services on every node by kube-proxy, where this machine's kernel has no IPVS."""
+        self._with_kube_proxy = True
         for node in self.nodes.values():
             node.start_kube_proxy(self.plane.proxy_token)
+
+    def power_off(self, name: str) -> None:
+        """Take a node's power away: every process and the network are gone, the disk stays."""
+        self.nodes[name].power_off()
+        fabric.unplug(self.nodes[name].seat)
+
+    def power_on(self, name: str) -> None:
+        """Let a node boot again, over the disk that it had."""
+        fabric.plug(self.nodes[name].seat)
+        self.nodes[name].start()
+        if self._with_kube_proxy:
+            self.nodes[name].start_kube_proxy(self.plane.proxy_token)
 
     def kubectl(self, *arguments: str, stdin: str = "") -> str:
         """Return what kubectl prints; subprocess.CalledProcessError, with its words, if it fails."""

@@ -9,12 +9,6 @@ from cluster.cluster import Cluster
 
 
 @pytest.fixture(scope="session")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The archive of the agent's image, built of this checkout."""
-    return images.agent(tmp_path_factory.mktemp("image"))
-
-
-@pytest.fixture(scope="session")
 def agnhost(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The archive of Kubernetes' test program's image."""
     return images.agnhost(tmp_path_factory.mktemp("agnhost"))

@@ -108,11 +108,11 @@ class Node:
         self._power.start()
         self._inner = until(self._first_process, what=f"{self.seat.name} to boot")
         until(self._booted, what=f"{self.seat.name} to boot")
-        self._run_daemon("containerd", str(CONTAINERD.program("containerd")))
+        self.run_daemon("containerd", str(CONTAINERD.program("containerd")))
         until(
             lambda: self.run(_ctr(), "version", check=False).returncode == 0, what="containerd to answer", timeout_s=30
         )
-        self._run_daemon(
+        self.run_daemon(
             "kubelet",
             str(KUBERNETES.program("kubelet")),
             "--config=/etc/kubernetes/kubelet.yaml",
@@ -127,6 +127,7 @@ class Node:
         for daemon in self._daemons.values():
             daemon.stop(kill=True)
         self._daemons.clear()
+        self._inner = 0
         self._folder.joinpath("booted").unlink(missing_ok=True)
 
     def run(self, *argv: str, check: bool = True, timeout_s: float = COMMAND_S) -> subprocess.CompletedProcess[str]:
@@ -138,6 +139,12 @@ class Node:
             raise error
         return done
 
+    def run_daemon(self, name: str, *argv: str) -> Daemon:
+        """Start a program on the node; it ends with the node's power at the latest."""
+        daemon = self._daemons[name] = Daemon([*self._inside(), *argv], self._folder / f"{name}.log")
+        daemon.start()
+        return daemon
+
     def load(self, archive: Path) -> None:
         """Import an image's archive."""
         self.run(_ctr(), "--namespace=k8s.io", "images", "import", str(archive))
@@ -146,7 +153,7 @@ class Node:
         """Start kube-proxy in its nftables mode: it serves Services where the kernel has no IPVS."""
         path = self._folder / "upper/etc/kubernetes/kube-proxy.kubeconfig"
         path.write_text(kubeconfig(token, self._ca_file))
-        return self._run_daemon(
+        return self.run_daemon(
             "kube-proxy",
             str(KUBERNETES.program("kube-proxy")),
             "--kubeconfig=/etc/kubernetes/kube-proxy.kubeconfig",
@@ -157,6 +164,14 @@ class Node:
             "--metrics-bind-address=",
         )
 
+    def write(self, path: str, text: str) -> None:
+        """Write a file below /etc, /opt or /var to the node's disk, on or off."""
+        target = self._folder / "upper" / path.lstrip("/") if not self._inner else self.path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        written = target.with_name(f".{target.name}")
+        written.write_text(text)
+        written.rename(target)
+
     def path(self, path: str) -> Path:
         """Return where a path of the node's is on this machine, while it is on."""
         return Path(f"/proc/{self._inner}/root{path}")
@@ -164,11 +179,6 @@ class Node:
     def log(self, name: str) -> str:
         """Return the end of a program's log."""
         return (self._folder / f"{name}.log").read_text(errors="replace")[-5000:]
-
-    def _run_daemon(self, name: str, *argv: str) -> Daemon:
-        daemon = self._daemons[name] = Daemon([*self._inside(), *argv], self._folder / f"{name}.log")
-        daemon.start()
-        return daemon
 
     def _inside(self) -> list[str]:
         return ["nsenter", f"--target={self._inner}", "--mount", "--uts", "--pid", "--net", "--"]

@@ -90,3 +90,14 @@ def _cgroups(process: Path) -> str:
         return (process / "cgroup").read_text()
     except OSError:  # gone meanwhile
         return ""
+
+
+def reaches(namespace: Path, address: str, port: int = PORT) -> bool:
+    """Tell whether a connection comes about, from inside a network namespace."""
+
+    def ask() -> bool:
+        with socket.socket() as client:
+            client.settimeout(ANSWER_S)
+            return client.connect_ex((address, port)) == 0
+
+    return netns.run_in_path(namespace, ask)

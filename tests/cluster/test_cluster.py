@@ -1,4 +1,4 @@
-"""The agent in a real cluster: installed by ``kubectl apply -k``, pods on our CNI, routes by BGP, policies that hold."""
+"""The agent in a real cluster: installed by ``kubectl apply -k``, pods on our CNI, routes by BGP, policies."""
 
 import pytest
 from cluster import agents, workload

@@ -1,0 +1,125 @@
+"""A node that boots while the API server is away: what it served is back from the journal, policies too.
+
+Its agent is a static pod, for a kubelet without its API server starts nothing else. Nor does it start the pods that
+ran: one of them is stood in for by a namespace with its address, behind kube-bridge, as the CNI plugin would have it.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from cluster import agents, workload
+from cluster.cluster import Cluster
+from cluster.layout import API_URL
+from cluster.node import MANIFESTS, kubeconfig
+from cluster.probes import namespace_of, reaches
+from cluster.workload import PORT
+from harness.machine import until
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+
+STATIC_POD = Path(__file__).parents[2] / "deploy/static-pod/kube-router.yaml"
+SPACE, STAND_IN = "reboot", "stand-in"
+DAEMONSET = ["daemonset/kube-router", "--namespace", agents.NAMESPACE]
+MANIFEST = f"{MANIFESTS}/kube-router.yaml"
+
+
+@pytest.fixture
+def second(cluster: Cluster) -> Iterator[str]:
+    """The second node, whose agent is a static pod instead of the DaemonSet's."""
+    first, second = cluster.nodes
+    only_first = {"spec": {"template": {"spec": {"nodeSelector": {"kubernetes.io/hostname": first}}}}}
+    cluster.kubectl("patch", *DAEMONSET, f"--patch={json.dumps(only_first)}")
+    agents.wait(cluster)
+    until(lambda: second not in agents.pods(cluster), what="the DaemonSet's agent to leave", timeout_s=60)
+    token = cluster.kubectl("create", "token", agents.NAME, "-n", agents.NAMESPACE, "--duration=24h").strip()
+    node = cluster.nodes[second]
+    node.write("/var/lib/kube-router/kubeconfig", kubeconfig(token, cluster.plane.access.ca_file))
+    node.write(MANIFEST, static_pod())
+    wait_ready(cluster, second)
+    yield second
+    node.path(MANIFEST).unlink()
+    until(lambda: second not in agents.pods(cluster), what="the static pod to leave", timeout_s=60)
+    cluster.kubectl("rollout", "undo", *DAEMONSET)
+    agents.wait(cluster)
+
+
+def static_pod() -> str:
+    """Return the manifest as an operator would edit it for a node without IPVS."""
+    pod = yaml.safe_load(STATIC_POD.read_text())
+    (agent,) = pod["spec"]["containers"]
+    agent["args"] = [arg.replace("--run-service-proxy=true", "--run-service-proxy=false") for arg in agent["args"]]
+    return yaml.safe_dump(pod)
+
+
+def wait_ready(cluster: Cluster, node: str) -> None:
+    def ready() -> bool:
+        pod = agents.pods(cluster).get(node)
+        return pod is not None and agents.is_ready(pod)
+
+    until(ready, what=f"the agent of {node} to be in sync", timeout_s=90)
+
+
+def test_the_network_and_its_policies_are_back_without_the_api_server(cluster: Cluster, second: str) -> None:
+    first, _ = cluster.nodes
+    workload.apply(
+        cluster,
+        workload.namespace(SPACE),
+        workload.server("web", SPACE, second),
+        workload.server("friend", SPACE, first, role="friend"),
+        workload.server("stranger", SPACE, first),
+        workload.only_from("web", SPACE, {"app": "web"}, {"role": "friend"}),
+    )
+    pods = workload.running(cluster, SPACE)
+    web = pods["web"]
+    workload.wait_connects(cluster, pods["friend"], web.address)
+    workload.wait_connects(cluster, pods["stranger"], web.address, wanted=False)
+    rules = policy_rules(cluster, second)
+    friend, stranger = (namespace_of(cluster, pods[name]) for name in ("friend", "stranger"))
+
+    cluster.power_off(second)
+    cluster.plane.stop_api()
+    cluster.power_on(second)
+
+    node = cluster.nodes[second]
+    until(lambda: "proto 75" in node.run("ip", "route").stdout, what="the routes of the other node", timeout_s=90)
+    until(lambda: policy_rules(cluster, second) == rules, what="the policies to be back", timeout_s=30)
+    stand_in(cluster, second, web.address)
+    until(lambda: reaches(friend, web.address), what="the friend to reach web again", timeout_s=30)
+    assert not reaches(stranger, web.address)
+
+    cluster.plane.start_api()
+    cluster.kubectl("wait", "--for=condition=Ready", "node", second, "--timeout=120s")
+    wait_ready(cluster, second)
+    node.run("ip", "netns", "del", STAND_IN)
+    assert API_URL in agents.kr(cluster, second, "status")
+    until(lambda: workload.running(cluster, SPACE)["web"], what="the pod to run again", timeout_s=90)
+    web = workload.running(cluster, SPACE)["web"]
+    workload.wait_connects(cluster, pods["friend"], web.address)
+    workload.wait_connects(cluster, pods["stranger"], web.address, wanted=False)
+
+
+def policy_rules(cluster: Cluster, node: str) -> str:
+    """Return the node's policies in its kernel, without counters and generation."""
+    done = cluster.nodes[node].run("nft", "--stateless", "list", "table", "inet", "kube-router-firewall", check=False)
+    return "\n".join(line for line in done.stdout.splitlines() if "comment" not in line)
+
+
+def stand_in(cluster: Cluster, name: str, address: str) -> None:
+    """Give a namespace of the node a pod's address, and let something answer there."""
+    node = cluster.nodes[name]
+    gateway = f"{address.rpartition('.')[0]}.1"
+    for line in (
+        f"netns add {STAND_IN}",
+        f"link add pod0 type veth peer name eth0 netns {STAND_IN}",
+        "link set pod0 master kube-bridge up",
+        f"addr replace {gateway}/24 dev kube-bridge",
+        f"-n {STAND_IN} addr add {address}/24 dev eth0",
+        f"-n {STAND_IN} link set eth0 up",
+        f"-n {STAND_IN} route add default via {gateway}",
+    ):
+        node.run("ip", *line.split())
+    server = ["python3", "-m", "http.server", str(PORT), "--bind", address]
+    node.run_daemon("stand-in", "nsenter", f"--net=/run/netns/{STAND_IN}", "--", *server)

@@ -1,0 +1,87 @@
+"""A new version of the agent under traffic, rolled out, broken, taken back: nothing is lost, nothing let through."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from cluster import agents, images, workload
+from cluster.cluster import Cluster
+from cluster.probes import Probe, probing
+from cluster.workload import Pod
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+
+SPACE = "rollout"
+BROKEN = "localhost/kube-router:broken"
+DAEMONSET = ["daemonset/kube-router", "--namespace", agents.NAMESPACE]
+
+
+@pytest.fixture(scope="module")
+def pods(_running: Cluster) -> Iterator[dict[str, Pod]]:
+    """On each node a server, and a client that only one of the servers admits."""
+    first, second = _running.nodes
+    workload.apply(
+        _running,
+        workload.namespace(SPACE),
+        workload.server("open", SPACE, first),
+        workload.server("guarded", SPACE, first),
+        workload.server("client", SPACE, second),
+        workload.server("beside", SPACE, first),
+        workload.service("open", SPACE, {"app": "open"}),
+        workload.only_from("guarded", SPACE, {"app": "guarded"}, {"app": "nobody"}),
+    )
+    yield workload.running(_running, SPACE)
+    _running.kubectl("delete", "namespace", SPACE, "--wait=false")
+
+
+@pytest.fixture
+def probes(cluster: Cluster, pods: dict[str, Pod]) -> list[Probe]:
+    """Across nodes and on one node, to a pod, to a Service, and where policy forbids it."""
+    address = cluster.kubectl("get", "service", "open", "-n", SPACE, "--output=jsonpath={.spec.clusterIP}")
+    workload.wait_connects(cluster, pods["client"], address, 80)
+    for client in (pods["client"], pods["beside"]):
+        workload.wait_connects(cluster, client, pods["open"].address)
+        workload.wait_connects(cluster, client, pods["guarded"].address, wanted=False)
+    found = []
+    for client in (pods["client"], pods["beside"]):
+        found += [
+            Probe(client, pods["open"].address),
+            Probe(client, address, 80),
+            Probe(client, pods["guarded"].address, wanted=False),
+        ]
+    return [*found, Probe(pods["open"], pods["client"].address)]
+
+
+def test_a_rolling_update_loses_nothing_and_lets_nothing_through(cluster: Cluster, probes: list[Probe]) -> None:
+    before = {node: pod["metadata"]["uid"] for node, pod in agents.pods(cluster).items()}
+    with probing(cluster, probes):
+        cluster.kubectl("rollout", "restart", *DAEMONSET)
+        agents.wait(cluster)
+    after = {node: pod["metadata"]["uid"] for node, pod in agents.pods(cluster).items()}
+    assert all(after[node] != before[node] for node in cluster.nodes)
+
+
+def test_a_version_that_crashes_stops_at_one_node_and_is_taken_back(cluster: Cluster, probes: list[Probe]) -> None:
+    archive = cluster.folder / "broken.tar"
+    images.write(archive, [BROKEN], {"kube-router": b"#!/nowhere\n"}, entrypoint=["/kube-router"], command=[])
+    cluster.load([archive])
+    with probing(cluster, probes):
+        cluster.kubectl("set", "image", *DAEMONSET, f"kube-router={BROKEN}")
+        broken = agents.wait_broken(cluster)
+        ready = [node for node, pod in agents.pods(cluster).items() if agents.is_ready(pod)]
+        assert ready == [node for node in cluster.nodes if node != broken]
+        cluster.kubectl("rollout", "undo", *DAEMONSET)
+        agents.wait(cluster)
+    assert {agents.is_ready(pod) for pod in agents.pods(cluster).values()} == {True}
+
+
+def test_an_agent_that_is_killed_is_back_and_nothing_was_lost(cluster: Cluster, probes: list[Probe]) -> None:
+    first, *_ = cluster.nodes
+    node = cluster.nodes[first]
+    with probing(cluster, probes):
+        node.run("pkill", "--signal=KILL", "--full", "/usr/local/bin/kube-router")
+        agents.wait_restarted(cluster, first, 1)
+        agents.wait(cluster)
+    recovered = re.search(r"journal_recovered .* seq=(\d+)", agents.logs(cluster, first))
+    assert recovered is not None
+    assert int(recovered[1]) > 0

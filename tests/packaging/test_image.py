@@ -1,0 +1,115 @@
+"""The image: the same bytes from the same sources, small, and nothing in it that an agent does not need."""
+
+import json
+import stat
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cluster import images
+
+from kube_router import __version__
+
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(900)]
+
+ROOT = Path(__file__).parents[2]
+MIB = 1 << 20
+SIZE_MAX_MIB = 60
+SHELLS = {"sh", "bash", "dash", "busybox"}
+TOOLS = {"pip", "pip3", "gcc", "cc", "ld", "apt", "apt-get", "dpkg", "perl"}
+
+
+class Image:
+    """An OCI archive, read."""
+
+    def __init__(self, archive: Path) -> None:
+        self._tar = tarfile.open(archive)  # noqa: SIM115 - lives as long as this
+        (entry,) = json.loads(self._read("index.json"))["manifests"]
+        self.digest = str(entry["digest"])
+        self.name = str(entry["annotations"]["org.opencontainers.image.ref.name"])
+        self.manifest = json.loads(self._blob(self.digest))
+        self.config: dict[str, Any] = json.loads(self._blob(self.manifest["config"]["digest"]))["config"]
+
+    def members(self) -> Iterator[tarfile.TarInfo]:
+        """Return what is in all layers."""
+        for layer in self.manifest["layers"]:
+            stream = self._tar.extractfile(self._path(layer["digest"]))
+            assert stream is not None
+            with tarfile.open(fileobj=stream) as inner:
+                yield from inner
+
+    def _read(self, name: str) -> bytes:
+        stream = self._tar.extractfile(name)
+        assert stream is not None, name
+        return stream.read()
+
+    def _blob(self, digest: str) -> bytes:
+        return self._read(self._path(digest))
+
+    def _path(self, digest: str) -> str:
+        return f"blobs/{digest.replace(':', '/')}"
+
+
+@pytest.fixture(scope="module")
+def opened(image: Path) -> Image:
+    return Image(image)
+
+
+@pytest.fixture(scope="module")
+def members(opened: Image) -> list[tarfile.TarInfo]:
+    return list(opened.members())
+
+
+def test_it_is_small(image: Path) -> None:
+    assert image.stat().st_size <= SIZE_MAX_MIB * MIB
+
+
+def test_its_name_bears_the_version(opened: Image) -> None:
+    assert opened.name == f"localhost/kube-router:{__version__}"
+
+
+def test_the_same_sources_give_the_same_image(opened: Image, tmp_path: Path) -> None:
+    assert Image(images.agent(tmp_path)).digest == opened.digest
+
+
+def test_its_entry_point_is_kube_router_and_plugins_are_found(opened: Image) -> None:
+    assert opened.config["Entrypoint"] == ["kube-router"]
+    assert "PYTHONPATH=/opt/plugins" in opened.config["Env"]
+
+
+def test_nothing_in_it_is_anothers_or_makes_root_of_anybody(members: list[tarfile.TarInfo]) -> None:
+    odd = [member.name for member in members if (member.uid, member.gid) != (0, 0)]
+    assert odd == []
+    assert [member.name for member in members if member.mode & (stat.S_ISUID | stat.S_ISGID)] == []
+    open_to_all = [member.name for member in members if member.mode & stat.S_IWOTH and not member.issym()]
+    assert [name for name in open_to_all if name.strip("./") != "tmp"] == []
+
+
+def test_no_shell_no_compiler_no_package_manager_and_no_cache_is_in_it(members: list[tarfile.TarInfo]) -> None:
+    names = {Path(member.name).name for member in members if "bin" in Path(member.name).parts}
+    assert names & (SHELLS | TOOLS) == set()
+    paths = [member.name for member in members]
+    assert [path for path in paths if "/.cache/" in path or "/var/cache/" in path or "/dist-packages/pip" in path] == []
+
+
+def test_it_brings_what_the_agent_starts(members: list[tarfile.TarInfo]) -> None:
+    names = {Path(member.name).name for member in members}
+    assert names >= {"kr", "kube-router", "modprobe", "conntrack", "ipset", "iptables-nft-save", "iptables-legacy-save"}
+    assert names >= {"libnftables.so.1", "bridge", "host-local", "loopback", "portmap"}
+
+
+def test_nothing_of_the_machine_that_built_it_is_in_it(members: list[tarfile.TarInfo]) -> None:
+    paths = {member.name.strip("./") for member in members}
+    assert paths & {"etc/hostname", "etc/resolv.conf", "etc/machine-id"} == set()
+    assert [path for path in paths if str(ROOT).strip("/") in path] == []
+
+
+def test_what_git_does_not_know_does_not_get_in(members: list[tarfile.TarInfo]) -> None:
+    listed = subprocess.run(["git", "ls-files", "core", "cli"], cwd=ROOT, capture_output=True, text=True, check=True)
+    known = {f"kube_router/{name}" for name in listed.stdout.split() if name.endswith(".py")}
+    site = "usr/local/lib/python3.11/dist-packages/"
+    found = {member.name.strip("./").removeprefix(site) for member in members if member.name.endswith(".py")}
+    assert {name for name in found if name.startswith(("kube_router/core/", "kube_router/cli/"))} == known
