@@ -56,7 +56,7 @@ AGENT = (
         "master",
         "text",
         "",
-        "URL of the API server, instead of the kubeconfig's or in-cluster one",
+        "URL of the API server, asked before the in-cluster one, and instead of the kubeconfig's",
         check=_no_credentials,
     ),
     Option("manifests", "text", "", "take the objects from this folder of YAML manifests instead of an API server"),
