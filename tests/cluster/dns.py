@@ -1,0 +1,26 @@
+"""Cluster DNS in a test cluster: CoreDNS at the address that the kubelets tell pods (I/O)."""
+
+from pathlib import Path
+
+from cluster import archive
+from cluster.cluster import Cluster
+from harness.gomodules import COREDNS, Say
+
+MANIFESTS = Path(__file__).parent / "coredns"
+IMAGE = "localhost/coredns:test"
+READY_S = 120
+
+
+def image(folder: Path, say: Say | None = None) -> Path:
+    """Return the archive of CoreDNS's image: the program and nothing else."""
+    layer = archive.layer(folder / "coredns.layer.tar", {"coredns": COREDNS.program("coredns", say)})
+    path = folder / "coredns.tar"
+    archive.write(path, [archive.Image((IMAGE,), (layer,), entrypoint=("/coredns",))])
+    return path
+
+
+def install(cluster: Cluster) -> None:
+    """Start cluster DNS; return when it answers. CalledProcessError with kubectl's words."""
+    cluster.load([image(cluster.folder)])
+    cluster.kubectl("apply", "--kustomize", str(MANIFESTS))
+    cluster.kubectl("rollout", "status", "deployment/coredns", "--namespace=kube-system", f"--timeout={READY_S}s")
