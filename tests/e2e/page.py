@@ -1,0 +1,108 @@
+"""docs/conformance.md, made of what runs have found and of the reasons for what was not run (pure but for PATH)."""
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+
+from e2e import selection
+from e2e.results import FAILED, PASSED, SKIPPED, Result, Run
+
+PATH = Path(__file__).parents[2] / "docs" / "conformance.md"
+HEAD = """\
+# Conformance: Kubernetes' own end-to-end suite
+
+<!-- Made by `make e2e` (tests/e2e); do not edit. -->
+
+`make e2e` runs every spec of the suite that is of the network, `[sig-network]`, against a real cluster on this machine
+and writes this page. What is not run has a reason below. Nothing is pulled: the suite and Kubernetes are built from
+their Go module, the images that the specs want of Debian's packages.
+"""
+SIGNS = {PASSED: "passed", FAILED: "**FAILED**", SKIPPED: "skipped"}
+Spec = str
+
+
+def render(runs: Sequence[Run]) -> str:
+    """Return the page."""
+    parts = [HEAD, _summary(runs)]
+    parts += [_run(run) for run in runs]
+    return "\n".join(parts)
+
+
+def unknown_failures(run: Run) -> list[Result]:
+    """Return what failed and is not explained."""
+    return [result for result in run.results if result.outcome == FAILED and not selection.known(result.name)]
+
+
+def unaccounted(run: Run, specs: Sequence[Spec]) -> list[Spec]:
+    """Return the specs of the family that have neither a result nor a reason, or were skipped without one here."""
+    ran = {result.name for result in run.results if result.outcome != SKIPPED}
+    return [spec for spec in specs if selection.in_family(spec) and spec not in ran and not selection.reason(spec)]
+
+
+def _summary(runs: Sequence[Run]) -> str:
+    lines = ["| run | passed | failed | not run |", "|---|---|---|---|"]
+    for run in runs:
+        count = {outcome: sum(result.outcome == outcome for result in run.results) for outcome in SIGNS}
+        left_out = count[SKIPPED] + len(run.left_out)
+        lines.append(f"| [{run.title}](#{_anchor(run.title)}) | {count[PASSED]} | {count[FAILED]} | {left_out} |")
+    return "\n".join([*lines, ""])
+
+
+def _run(run: Run) -> str:
+    head = f"## {run.title}\n\n{run.about}\n"
+    facts = (
+        f"Kubernetes {run.kubernetes}, {run.nodes} nodes, agent of commit `{run.commit}`; {run.at_once} specs at once, "
+        f"{len(run.results)} specs in {run.seconds // 60} min {run.seconds % 60} s.\n"
+    )
+    return "\n".join([head, facts, *_tables(run), *_left_out(run)])
+
+
+def _tables(run: Run) -> Iterator[str]:
+    for group, results in groupby(sorted(run.results, key=_order), key=lambda result: _group(result.name)):
+        yield f"### {group}\n\n| spec | result | s |\n|---|---|---|"
+        for result in results:
+            yield f"| {_cell(_rest(result.name))} | {_outcome(result)} | {result.seconds} |"
+        yield ""
+
+
+def _order(result: Result) -> tuple[int, Spec]:
+    group = _group(result.name)
+    return selection.GROUPS.index(group) if group in selection.GROUPS else len(selection.GROUPS), result.name
+
+
+def _outcome(result: Result) -> str:
+    if result.outcome == PASSED:
+        return SIGNS[PASSED]
+    known = selection.known(result.name) if result.outcome == FAILED else selection.reason(result.name)
+    return f"{SIGNS[result.outcome]}: {_cell(known or result.said)}"
+
+
+def _left_out(run: Run) -> Iterator[str]:
+    if not run.left_out:
+        return
+    yield "### Not run\n\n| spec | why not |\n|---|---|"
+    for spec in run.left_out:
+        yield f"| {_cell(spec.removeprefix(selection.FAMILY).strip())} | {selection.reason(spec)} |"
+    yield ""
+
+
+def _group(name: Spec) -> str:
+    """Return the first words of a spec's name after its family: what the suite calls its container."""
+    return next((group for group in selection.GROUPS if _bare(name).startswith(group)), "Others")
+
+
+def _rest(name: Spec) -> str:
+    return _bare(name).removeprefix(_group(name)).strip(" :")
+
+
+def _bare(name: Spec) -> str:
+    return name.removeprefix(selection.FAMILY).strip()
+
+
+def _anchor(title: str) -> str:
+    return title.lower().replace(" ", "-")
+
+
+def _cell(text: str) -> str:
+    """Return a text that stays in its cell of a table."""
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("[", "\\[")
