@@ -34,5 +34,6 @@ def _result(case: ElementTree.Element) -> Result | None:
 
 
 def _line(text: str) -> str:
-    """Return a text as one line that is the same in every run: without generated names, addresses, times."""
-    return re.sub(r"\s+", " ", text).strip()[:SAID_MAX]
+    """Return a message as one line, without where and when it was said."""
+    text = re.sub(r"\s+", " ", text).removeprefix("[FAILED]").partition(" In [")[0]
+    return text.strip()[:SAID_MAX]

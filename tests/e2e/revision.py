@@ -4,7 +4,7 @@ import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-SOURCES = ("core", "events", "plugins", "cli", "lab", "deploy")
+SOURCES = ("core", "events", "plugins", "cli", "deploy")  # what the image is of
 
 
 def commit() -> str:

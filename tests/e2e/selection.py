@@ -13,6 +13,7 @@ SINGLE_STACK = "needs a dual-stack cluster; this one has IPv4 only"
 NO_INTERNET = "needs the internet; the cluster has no way out"
 NO_CLOUD = "needs a cloud's load balancer"
 NO_SSH = "needs SSH to the nodes, of one of the suite's cloud providers"
+THREE_ZONES = "needs nodes in three zones"
 KUBE_PROXY = "is about kube-proxy itself, not about Services"
 
 # What the suite calls its containers, for the page. The first that fits counts.
@@ -47,6 +48,7 @@ REASONS: Mapping[str, str] = {
     r"\[Feature:Networking-IPv[46]\]": NO_INTERNET,
     r"\[Feature:Networking-DNS\]": NO_INTERNET,
     r"\[Provider:GCE\]": NO_INTERNET,
+    r"DNS configMap nameserver Forward PTR lookup": NO_INTERNET,
     r"\[Feature:LoadBalancer\]": NO_CLOUD,
     r"\[Feature:KubeProxyDaemonSetMigration\]": KUBE_PROXY,
     r"\] KubeProxy ": KUBE_PROXY,
@@ -54,6 +56,10 @@ REASONS: Mapping[str, str] = {
     r"Networking should recreate its iptables rules": NO_SSH,
     r"Services should work after restarting (kube-proxy|apiserver)": NO_SSH,
     r"\[Feature:Networking-Performance\]": "reads what another version of iperf than Debian's says",
+    r"Services should be rejected for evicted pods": "needs nodes that limit containers' storage; these do not",
+    r"Services should implement NodePort and HealthCheckNodePort correctly": "needs three nodes",
+    r"\] Traffic Distribution ": THREE_ZONES,
+    r"\] Topology Hints ": THREE_ZONES,
     r"\[Feature:PerformanceDNS\]": "makes ten thousand Services: more than a control plane on two cores takes",
 }
 # What is known of specs that fail, for the page.

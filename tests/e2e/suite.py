@@ -72,6 +72,7 @@ def _argv(cluster: Cluster, folder: Path, *, focus: str, skip: str, at_once: int
         f"--report-dir={folder}",
         "--provider=skeleton",
         "--allowed-not-ready-nodes=-1",
+        f"--num-nodes={len(cluster.nodes)}",
         "--prepull-images=false",
     ]
 
