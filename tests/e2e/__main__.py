@@ -87,6 +87,7 @@ def _run(arguments: argparse.Namespace) -> Run:
             return Run(
                 title="Natively",
                 about=ABOUT,
+                services_by="kube-proxy",
                 kubernetes=KUBERNETES.version,
                 commit=revision.commit(),
                 nodes=len(cluster.nodes),

@@ -1,5 +1,6 @@
 """docs/conformance.md, made of what runs have found and of the reasons for what was not run (pure but for PATH)."""
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -18,6 +19,7 @@ and writes this page. What is not run has a reason below. Nothing is pulled: the
 their Go module, the images that the specs want of Debian's packages.
 """
 SIGNS = {PASSED: "passed", FAILED: "**FAILED**", SKIPPED: "skipped"}
+WIDTH = 120
 Spec = str
 
 
@@ -49,17 +51,18 @@ def _summary(runs: Sequence[Run]) -> str:
 
 
 def _run(run: Run) -> str:
-    head = f"## {run.title}\n\n{run.about}\n"
-    facts = (
+    head = f"## {run.title}\n\n{_wrapped(run.about)}\n"
+    facts = _wrapped(
         f"Kubernetes {run.kubernetes}, {run.nodes} nodes, agent of commit `{run.commit}`; {run.at_once} specs at once, "
-        f"{len(run.results)} specs in {run.seconds // 60} min {run.seconds % 60} s.\n"
+        f"{len(run.results)} specs in {run.seconds // 60} min {run.seconds % 60} s."
     )
-    return "\n".join([head, facts, *_tables(run), *_left_out(run)])
+    return "\n".join([head, facts, "", *_tables(run), *_left_out(run)])
 
 
 def _tables(run: Run) -> Iterator[str]:
     for group, results in groupby(sorted(run.results, key=_order), key=lambda result: _group(result.name)):
-        yield f"### {group}\n\n| spec | result | s |\n|---|---|---|"
+        by = f" (served by {run.services_by})" if group in selection.OF_SERVICES else ""
+        yield f"### {group}{by}\n\n| spec | result | s |\n|---|---|---|"
         for result in results:
             yield f"| {_cell(_rest(result.name))} | {_outcome(result)} | {result.seconds} |"
         yield ""
@@ -88,7 +91,8 @@ def _left_out(run: Run) -> Iterator[str]:
 
 def _group(name: Spec) -> str:
     """Return the first words of a spec's name after its family: what the suite calls its container."""
-    return next((group for group in selection.GROUPS if _bare(name).startswith(group)), "Others")
+    fitting = [group for group in selection.GROUPS if _bare(name).startswith(group)]
+    return max(fitting, key=len, default="Others")
 
 
 def _rest(name: Spec) -> str:
@@ -101,6 +105,10 @@ def _bare(name: Spec) -> str:
 
 def _anchor(title: str) -> str:
     return title.lower().replace(" ", "-")
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, WIDTH)
 
 
 def _cell(text: str) -> str:

@@ -24,6 +24,7 @@ class Run(msgspec.Struct, frozen=True):
 
     title: str
     about: str
+    services_by: str  # who serves Services there
     kubernetes: str
     commit: str
     nodes: int

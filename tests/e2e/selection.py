@@ -21,17 +21,11 @@ GROUPS = (
     "Netpol API",
     "Netpol",
     "Networking Granular Checks: Pods",
-    "Networking Granular Checks: Services",
     "Networking",
     "NoSNAT",
     "HostPort",
     "Connectivity Pod Lifecycle",
     "DNS",
-    "Services",
-    "Service",
-    "Conntrack",
-    "Traffic Distribution",
-    "Topology Hints",
     "EndpointSliceMirroring",
     "EndpointSlice",
     "EndpointsController",
@@ -40,7 +34,13 @@ GROUPS = (
     "Ingress",
     "API Server",
     "Proxy",
+    "Networking Granular Checks: Services",
+    "Services",
+    "Service",
+    "Conntrack",
 )
+# Of these, those that say as much about who serves Services as about the network.
+OF_SERVICES = ("Networking Granular Checks: Services", "Services", "Service", "Conntrack")
 # The first that fits counts. Regular expressions that Go understands as well.
 REASONS: Mapping[str, str] = {
     r"\[Feature:SCTPConnectivity\]": NO_SCTP,

@@ -17,7 +17,8 @@ REPORT = """\
 <testcase name="[It] [sig-network] DNS should ask" status="skipped" time="0.4">
 <skipped message="skipped - Only for &#xA; two families"></skipped></testcase>
 <testcase name="[It] [sig-network] API should serve" status="failed" time="61.49">
-<failure message="[FAILED] no pod runs&#xA;in 60 s&#xA;In [It] at: a.go:7 @ 11/24/26 17:53:23" type="failed">[FAILED] no pod runs</failure></testcase>
+<failure message="[FAILED] no pod runs&#xA;in 60 s&#xA;In [It] at: a.go:7 @ 11/24/26 17:53:23" type="failed">
+all of it</failure></testcase>
 <testcase name="[ReportAfterSuite] Kubernetes e2e JUnit report" status="passed" time="0.1"></testcase>
 </testsuite></testsuites>
 """

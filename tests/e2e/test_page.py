@@ -15,6 +15,7 @@ def a_run(*results: Result) -> Run:
     return Run(
         title="Natively",
         about="About it.",
+        services_by="somebody",
         kubernetes="v1.2.3",
         commit="abc",
         nodes=2,
@@ -43,7 +44,13 @@ def test_the_page_shows_every_spec_with_its_outcome_and_every_other_with_a_reaso
     assert "| should deny &lt;all> \\[Feature:NetworkPolicy] | passed | 12 |" in lines
     assert "| should ask | **FAILED**: the pipe \\| broke | 3 |" in lines
     assert f"| Networking should speak \\[Feature:SCTPConnectivity] | {selection.NO_SCTP} |" in lines
+    assert "### DNS" in lines
     assert "Kubernetes v1.2.3, 2 nodes, agent of commit `abc`; 4 specs at once, 2 specs in 2 min 5 s." in lines
+
+
+def test_the_page_says_who_serves_services_where_specs_depend_on_it() -> None:
+    lines = page.render([a_run(Result("[sig-network] Services should serve", PASSED, 1))]).splitlines()
+    assert "### Services (served by somebody)" in lines
 
 
 def test_a_spec_without_a_result_or_a_reason_is_named() -> None:
