@@ -26,12 +26,18 @@ class Image:
     """An OCI archive, read."""
 
     def __init__(self, archive: Path) -> None:
-        self._tar = tarfile.open(archive)  # noqa: SIM115 - lives as long as this
+        self._tar = tarfile.open(archive)  # noqa: SIM115 - closed on leaving the context
         (entry,) = json.loads(self._read("index.json"))["manifests"]
         self.digest = str(entry["digest"])
         self.name = str(entry["annotations"]["org.opencontainers.image.ref.name"])
         self.manifest = json.loads(self._blob(self.digest))
         self.config: dict[str, Any] = json.loads(self._blob(self.manifest["config"]["digest"]))["config"]
+
+    def __enter__(self) -> "Image":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._tar.close()
 
     def members(self) -> Iterator[tarfile.TarInfo]:
         """Return what is in all layers."""
@@ -54,8 +60,9 @@ class Image:
 
 
 @pytest.fixture(scope="module")
-def opened(image: Path) -> Image:
-    return Image(image)
+def opened(image: Path) -> Iterator[Image]:
+    with Image(image) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +78,10 @@ def test_its_name_bears_the_version(opened: Image) -> None:
     assert opened.name == f"localhost/kube-router:{__version__}"
 
 
-def test_the_same_sources_give_the_same_image(opened: Image, tmp_path: Path) -> None:
-    assert Image(images.agent(tmp_path)).digest == opened.digest
+def test_the_same_sources_give_the_same_image(opened: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KR_IMAGE", raising=False)
+    with Image(images.agent(tmp_path)) as again:
+        assert again.digest == opened.digest
 
 
 def test_its_entry_point_is_kube_router_and_plugins_are_found(opened: Image) -> None:
