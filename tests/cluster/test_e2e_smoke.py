@@ -8,7 +8,8 @@ from cluster.cluster import Cluster
 from e2e import images, suite
 from e2e.results import PASSED
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+# The first time the suite is built.
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 
 SPECS = (
     "Netpol NetworkPolicy between server and client should support a 'default-deny-all' policy",

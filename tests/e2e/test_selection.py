@@ -7,7 +7,8 @@ from e2e import listing, selection, suite
 from harness.gomodules import KUBERNETES
 from harness.plugin import need
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+# The first time the suite is built.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")
