@@ -4,7 +4,9 @@ Nobody has a way out. Each node has a default route to the bridge, where it ends
 before whoever serves it translates it.
 """
 
-from cluster.layout import BRIDGE, CONTROL_ADDRESS, FABRIC, NAMESPACE_PREFIX, Seat
+from pathlib import Path
+
+from cluster.layout import BRIDGE, CONTROL_ADDRESS, FABRIC, PREFIX, Seat
 
 from kube_router.lab import netns
 
@@ -12,11 +14,12 @@ LOOSE = {"net/ipv4/conf/all/rp_filter": "0", "net/ipv4/conf/default/rp_filter": 
 
 
 def sweep() -> None:
-    """Remove what a cluster left that was killed. RuntimeError where one runs."""
-    found = sorted(name for name in netns.names() if name.startswith(f"{NAMESPACE_PREFIX}-"))
-    if running := netns.processes_in(found):
-        raise RuntimeError(f"a test cluster runs on this machine already, in the processes {sorted(running)}")
-    netns.remove(found)
+    """Remove the namespaces of clusters whose process has ended without doing so."""
+    for name in netns.names():
+        prefix, _, rest = name.partition("-")
+        owner = rest.partition("-")[0]
+        if prefix == PREFIX and owner.isdigit() and not Path(f"/proc/{owner}").exists():
+            netns.remove([name])
 
 
 def lay() -> None:

@@ -1,5 +1,9 @@
-"""Where everything of a test cluster is: names of namespaces, addresses, ports (pure)."""
+"""Where everything of a test cluster is: names of namespaces, addresses, ports.
 
+Addresses are the same in all clusters, for each has a network of its own; namespaces bear the process that made them.
+"""
+
+import os
 from dataclasses import dataclass
 
 SERVICE_CIDR, POD_CIDR, NODE_NET = "10.96.0.0/16", "10.244.0.0/16", "172.30.0"
@@ -7,7 +11,7 @@ NODE_CIDR = f"{NODE_NET}.0/24"
 CONTROL_ADDRESS = f"{NODE_NET}.1"
 API_PORT, ETCD_PORT, ETCD_PEER_PORT = 6443, 2379, 2380
 FIRST_NODE = 11
-NAMESPACE_PREFIX = "krcluster"
+PREFIX = "krcluster"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +28,7 @@ class Seat:
     @property
     def namespace(self) -> str:
         """Its network namespace."""
-        return f"{NAMESPACE_PREFIX}-{self.name}"
+        return f"{PREFIX}-{os.getpid()}-{self.name}"
 
     @property
     def address(self) -> str:
@@ -34,10 +38,12 @@ class Seat:
     @property
     def port(self) -> str:
         """Its port of the bridge between the nodes."""
-        return f"krcluster-{self.number}"
+        return f"{PREFIX}-{self.number}"
 
 
-FABRIC = f"{NAMESPACE_PREFIX}-fabric"  # holds the bridge and the control plane: the host's own network stays as it is
+FABRIC = (
+    f"{PREFIX}-{os.getpid()}-fabric"  # holds the bridge and the control plane: the host's own network stays as it is
+)
 BRIDGE = "fabric"
 API_URL = f"https://{CONTROL_ADDRESS}:{API_PORT}"
 API_SERVICE = "10.96.0.1"
