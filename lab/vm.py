@@ -1,12 +1,14 @@
 """Run a command in a throw-away QEMU VM: Debian's kernel on top of this machine's own root filesystem.
 
-    python -m kube_router.lab.vm [--kernel SUITE] [--timeout S] [--memory MiB] [--cpus N] [--rw DIR]... -- COMMAND...
+    python -m kube_router.lab.vm [--kernel SUITE] [--timeout S] [--memory MiB] [--cpus N] [--tap NAME] [--rw DIR]...
+        -- COMMAND...
 
 For what this machine's kernel has not (ip_vs, dummy, ipip, sctp, wireguard). The guest sees the host's root by
 virtio-fs under a tmpfs overlay: all of it is writable and nothing is kept, except below the --rw folders (default: the
 git work tree, else the current folder). Current folder, environment, stdin, stdout, stderr and exit status pass
-through; modules load on demand; the host's loopback is 10.0.2.2, and nothing else can be reached. There is no
-terminal inside. $KR_IN_VM is 1 there. The CPU is emulated: boot takes 5 s and Python is about 15 times slower;
+through; modules load on demand; the host's loopback is 10.0.2.2, and nothing else can be reached, but for a tap device
+of this network namespace: what is sent there the guest has at its eth1, which is down at first. There is no terminal
+inside. $KR_IN_VM is 1 there. The CPU is emulated: boot takes 5 s and Python is about 15 times slower;
 $KR_VM_ACCEL=kvm uses the hardware where that works (a /dev/kvm that is there may still hang the guest, so it is not
 guessed).
 
@@ -47,23 +49,26 @@ _QEMU = """qemu-system-x86_64 -nodefaults -no-user-config -display none -no-rebo
  -netdev user,id=net -device virtio-net-pci,netdev=net,romfile= -device virtio-serial-pci
  -append 'console=ttyS0 panic=-1 mitigations=off nokaslr random.trust_cpu=on no_timer_check tsc=reliable
  cryptomgr.notests quiet'"""
+_TAP = " -netdev tap,id=tap,ifname={tap},script=no,downscript=no -device virtio-net-pci,netdev=tap,romfile="
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What the VM is like. ``writable`` folders keep what is written below them."""
+    """What the VM is like. ``writable`` folders keep what is written below them; ``tap`` is where its eth1 ends."""
 
     kernel: str = "host"
     timeout_s: float | None = None
     memory_mib: int = 1024
     cpus: int = 1
     writable: tuple[str, ...] = ()
+    tap: str = ""
 
 
 def argv(command: Sequence[str], *, vm: Machine) -> list[str]:
     """Return the command line that runs ``command`` in such a VM, for subprocess and os.exec."""
     options = ["--kernel", vm.kernel, "--memory", str(vm.memory_mib), "--cpus", str(vm.cpus)]
     options += ["--timeout", str(vm.timeout_s)] if vm.timeout_s is not None else []
+    options += ["--tap", vm.tap] if vm.tap else []
     options += [word for folder in vm.writable for word in ("--rw", folder)]
     return [sys.executable, "-m", "kube_router.lab.vm", *options, "--", *command]
 
@@ -118,6 +123,7 @@ def _boot(shared: Path, *, vmlinuz: Path, vm: Machine) -> bool:
     """Run the VM to its end; tell whether it was cut off by the timeout. Nothing of it is left afterwards."""
     cpu = _HARDWARE if os.environ.get("KR_VM_ACCEL") == "kvm" else _EMULATED
     qemu = shlex.split(_QEMU.format(cpu=cpu, cpus=vm.cpus, memory_mib=vm.memory_mib, vmlinuz=vmlinuz, shared=shared))
+    qemu += shlex.split(_TAP.format(tap=vm.tap)) if vm.tap else []
     ports = [socket.socketpair() for _ in range(3)]
     for number, (_, theirs) in enumerate(ports, 1):
         qemu += ["-chardev", f"socket,id=c{number},fd={theirs.fileno()}"]
@@ -230,6 +236,7 @@ def parse(words: Sequence[str] | None) -> tuple[Machine, list[str]]:
     parser.add_argument("--timeout", type=float, metavar="S")
     parser.add_argument("--memory", type=int, default=1024, metavar="MiB")
     parser.add_argument("--cpus", type=int, default=1, metavar="N")
+    parser.add_argument("--tap", default="", metavar="NAME")
     parser.add_argument("--rw", action="append", default=[], metavar="DIR")
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND...")
     given = parser.parse_args(words)
@@ -237,7 +244,7 @@ def parse(words: Sequence[str] | None) -> tuple[Machine, list[str]]:
     if not command:
         parser.error("no COMMAND")
     writable = tuple(given.rw) or (_work_tree(),)
-    machine_given = Machine(given.kernel, given.timeout, given.memory, given.cpus, writable)
+    machine_given = Machine(given.kernel, given.timeout, given.memory, given.cpus, writable, given.tap)
     return machine_given, command
 
 

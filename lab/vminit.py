@@ -1,10 +1,10 @@
 """What the VM boots: an initramfs of busybox, a few modules and two shell scripts (pure but for reading those files).
 
 ``/init`` loads the drivers, mounts the host's root by virtio-fs below a tmpfs overlay, binds the writable folders
-through and changes into it. It stays PID 1 *inside* that root, so that the kernel's own modprobe finds
-``/lib/modules``. The second script, ``guest``, makes the machine a machine (mounts, loopback, the network card without
-a default route: nothing but the host at 10.0.2.2 can be reached), joins the three virtio serial ports to the
-command's stdin, stdout and stderr, writes its exit status and powers off.
+through and moves all that over its own root, so that who enters this mount namespace (nsenter) is there too. It stays
+PID 1, so that the kernel's own modprobe finds ``/lib/modules``. The second script, ``guest``, makes the machine a
+machine (mounts, loopback, the network card without a default route: nothing but the host at 10.0.2.2 can be reached),
+joins the three virtio serial ports to the command's stdin, stdout and stderr, writes its exit status and powers off.
 """
 
 import shlex
@@ -27,7 +27,9 @@ $B mount -t overlay -o lowerdir=/lower,upperdir=/scratch/upper,workdir=/scratch/
 . /binds
 $B mount --move /dev /new/dev
 $B mount --move /proc /new/proc
-exec $B chroot /new $B sh @DIR@/guest
+cd /new
+$B mount --move . /
+exec $B chroot . $B sh @DIR@/guest
 """
 
 # The ports can be opened once only, hence the FIFOs; the numbers of their devices are known only when they appear.
@@ -79,8 +81,11 @@ def initramfs(modules: Path, *, shared: Path, writable: Sequence[str]) -> bytes:
     """Return the boot archive for a kernel's modules; ``shared`` and ``writable`` are bound through from the host."""
     files = _boot_modules(modules)
     order = " ".join(files)
-    binds = [f"$B mkdir -p /new/lib/modules; $B ln -s {shlex.quote(str(modules))} /new/lib/modules/ 2>/dev/null"]
-    binds += ["$B mount --bind " + shlex.join((f"/lower{path}", f"/new{path}")) for path in [str(shared), *writable]]
+    # A mount, not a link: a container that is given /lib/modules has nothing else of this root.
+    there = f"/lib/modules/{modules.name}"
+    pairs = [(str(modules), there), *((path, path) for path in [str(shared), *writable])]
+    binds = ["$B mkdir -p " + shlex.quote(f"/new{there}")]
+    binds += ["$B mount --bind " + shlex.join((f"/lower{source}", f"/new{target}")) for source, target in pairs]
     files["init"] = _INIT.replace("@DIR@", shlex.quote(str(shared))).encode()
     files["binds"] = ("\n".join(binds) + "\n").encode()
     files["order"] = order.encode()

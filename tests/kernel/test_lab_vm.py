@@ -14,6 +14,8 @@ SCRIPT = """
 cat; echo to-stderr >&2
 echo "$PWD" >kept; touch /gone-with-the-vm
 modprobe ip_vs && test -e /proc/net/ip_vs && ip link add probe type dummy && echo has-ip-vs
+nsenter --mount=/proc/self/ns/mnt test -e "$PWD/kept" && echo is-its-own-root
+test -L "/lib/modules/$(uname -r)" || echo has-modules-of-its-own
 sleep 60 &
 exit 7
 """
@@ -24,7 +26,7 @@ def test_streams_status_folder_and_kernel_modules_pass_through(tmp_path: Path) -
     payload = bytes(range(256)) * 4000
     done = subprocess.run(words, input=payload, capture_output=True, cwd=tmp_path, timeout=150, check=False)
     assert done.returncode == 7, done.stderr
-    assert done.stdout == payload + b"has-ip-vs\n"
+    assert done.stdout == payload + b"has-ip-vs\nis-its-own-root\nhas-modules-of-its-own\n"
     assert b"to-stderr" in done.stderr
     assert (tmp_path / "kept").read_text() == f"{tmp_path}\n"
     assert not Path("/gone-with-the-vm").exists()

@@ -68,6 +68,6 @@ def test_an_incomplete_cache_says_what_to_do(tmp_path: Path, monkeypatch: pytest
 
 
 def test_the_command_line_comes_back_as_it_was_given() -> None:
-    wanted = vm.Machine(kernel="trixie", timeout_s=9.0, memory_mib=2048, cpus=2, writable=("/srv",))
+    wanted = vm.Machine(kernel="trixie", timeout_s=9.0, memory_mib=2048, cpus=2, writable=("/srv",), tap="tap0")
     words = vm.argv(["ls", "--", "-l"], vm=wanted)
     assert vm.parse(words[3:]) == (wanted, ["ls", "--", "-l"])
