@@ -22,7 +22,7 @@ from pathlib import Path
 from harness import binaries
 from harness.bird import Bird
 from harness.gobgp import Gobgp
-from harness.machine import why_no_namespaces, why_no_vm
+from harness.machine import why_no_image, why_no_namespaces, why_no_vm
 
 from benchmarks import figures
 from kube_router import __version__
@@ -38,7 +38,8 @@ class Benchmark:
     """A module of this folder.
 
     ``needs``: "" nothing, "peers" root, BIRD and GoBGP, "classic" root, and what kube-router's classic layout is made
-    with, "api" root and a control plane, "ip_vs" a kernel with it, "plane" the VM and a control plane.
+    with, "image" root and what builds the image, "api" root and a control plane, "ip_vs" a kernel with it, "plane" the
+    VM and a control plane.
     """
 
     name: str
@@ -53,6 +54,7 @@ ALL = (
     Benchmark("bgp_fuzz"),
     Benchmark("agent_memory"),
     Benchmark("latency"),
+    Benchmark("image_start", needs="image"),
     Benchmark("bgp_convergence", needs="peers"),
     Benchmark("bgp_mesh", needs="peers"),
     Benchmark("firewall_packets", needs="classic"),
@@ -67,6 +69,8 @@ def why_not(benchmark: Benchmark) -> str:
     """Return why a benchmark cannot run here, "" if it can."""
     if benchmark.needs == "plane":
         return why_no_vm() or binaries.why_none()
+    if benchmark.needs == "image":
+        return why_no_namespaces() or why_no_image()
     if benchmark.needs == "api":
         return why_no_namespaces() or binaries.why_none()
     if benchmark.needs == "peers":

@@ -59,7 +59,9 @@ def plug(seat: Seat) -> None:
 
 
 def unplug(seat: Seat) -> None:
-    """Remove a node's namespace and all that is in it."""
+    """Remove a node's cable, namespace and all that is in it: a namespace that is removed goes some time later."""
+    if seat.namespace in netns.names():
+        netns.ip_batch([f"link del {seat.port}"], namespace=FABRIC)
     netns.remove([seat.namespace])
 
 

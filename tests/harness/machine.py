@@ -68,14 +68,21 @@ def why_no_namespaces() -> str:
     return ""
 
 
+def why_no_image() -> str:
+    """Return why the agent's image cannot be built here, "" if it can."""
+    return _missing("mmdebstrap", "buildah")
+
+
 @functools.cache
 def why_no_cluster() -> str:
     """Return why tests marked ``cluster`` cannot run here, "" if they can."""
-    programs = {"mmdebstrap": "mmdebstrap", "buildah": "buildah", "runc": "runc"}
-    missing = [package for program, package in programs.items() if shutil.which(program) is None]
-    if missing:
-        return f"needs Debian's {' and '.join(missing)}: .ci/setup installs them"
-    return why_no_namespaces() or KUBERNETES.why_none(["kubelet"]) or CONTAINERD.why_none(["containerd"])
+    why_not = why_no_image() or _missing("runc") or why_no_namespaces()
+    return why_not or KUBERNETES.why_none(["kubelet"]) or CONTAINERD.why_none(["containerd"])
+
+
+def _missing(*packages: str) -> str:
+    missing = [package for package in packages if shutil.which(package) is None]
+    return f"needs Debian's {' and '.join(missing)}: .ci/setup installs them" if missing else ""
 
 
 def until(condition: Callable[[], T], *, what: str, timeout_s: float = 10) -> T:

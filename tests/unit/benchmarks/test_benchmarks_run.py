@@ -26,6 +26,7 @@ def test_each_benchmark_says_whether_it_can_run_here() -> None:
         "bgp_fuzz",
         "agent_memory",
         "latency",
+        "image_start",
         "bgp_convergence",
         "bgp_mesh",
         "firewall_packets",
