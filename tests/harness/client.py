@@ -18,7 +18,7 @@ from urllib.parse import urlencode, urlsplit
 
 Manifest = Mapping[str, Any]
 CONNECTIONS = 16
-REQUEST_S_MAX, KUBECTL_S_MAX = 120, 120
+REQUEST_S_MAX, KUBECTL_S_MAX = 120, 900  # kubectl waits for rollouts, on nodes in the VM as well
 API_VERSIONS = {
     "EndpointSlice": "discovery.k8s.io/v1",
     "NetworkPolicy": "networking.k8s.io/v1",

@@ -1,6 +1,6 @@
 """Programs of others that the tests run, built from Go modules which this repository pins: tests/go/NAME/go.mod.
 
-    python -m harness.gomodules kubernetes kubelet      (from tests/) build now what is missing, and say where it is
+    python -m harness.gomodules [kubernetes [kubelet]]      (from tests/) build now what is missing, and say where it is
 
 Each is looked for in our cache ($KR_CACHE or ~/.cache/kube-router, below NAME/VERSION) and built there if it is
 missing, with progress on stderr. That needs Go 1.26, or 1.21 with GOTOOLCHAIN=auto, which fetches a newer one itself.
@@ -195,7 +195,14 @@ KUBE_ROUTER = Module(
     packages={"kube-router": "github.com/cloudnativelabs/kube-router/v2/cmd/kube-router"},
     hint="two minutes on two cores",
 )
-ALL = {module.name: module for module in (KUBERNETES, CONTAINERD, COREDNS, KUBE_ROUTER)}
+HELM = Module(
+    "helm",
+    version_of="helm.sh/helm/v3",
+    packages={"helm": "helm.sh/helm/v3/cmd/helm"},
+    stamp={"helm.sh/helm/v3/internal/version.version": "VERSION"},
+    hint="two minutes on two cores",
+)
+ALL = {module.name: module for module in (KUBERNETES, CONTAINERD, COREDNS, HELM, KUBE_ROUTER)}
 
 
 def _go() -> tuple[str, dict[str, str]]:
@@ -231,14 +238,15 @@ def _say_on_stderr(text: str) -> None:
 
 
 def main(argv: Sequence[str]) -> None:
-    """Build programs of a module: its name, then theirs (none: all)."""
-    module = ALL[argv[0]]
-    names = list(argv[1:]) or list(module.packages)
-    try:
-        module.build(names)
-    except Unavailable as error:
-        sys.exit(f"{module.name}: {error}")
-    print(*(module.cache / name for name in names), sep="\n")
+    """Build programs of a module: its name, then theirs (none: all); without a module all of all."""
+    modules = [ALL[argv[0]]] if argv else list(ALL.values())
+    for module in modules:
+        names = list(argv[1:]) or list(module.packages)
+        try:
+            module.build(names)
+        except Unavailable as error:
+            sys.exit(f"{module.name}: {error}")
+        print(*(module.cache / name for name in names), sep="\n")
 
 
 if __name__ == "__main__":

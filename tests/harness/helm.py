@@ -8,17 +8,10 @@ from typing import Any
 
 import yaml
 from harness.deploying import DEPLOY, NAMESPACE, Objects, by_name
-from harness.gomodules import KUBERNETES, Module
+from harness.gomodules import HELM, KUBERNETES
 from harness.plugin import need
 
 CHART = DEPLOY / "helm" / "kube-router"
-HELM = Module(
-    "helm",
-    version_of="helm.sh/helm/v3",
-    packages={"helm": "helm.sh/helm/v3/cmd/helm"},
-    stamp={"helm.sh/helm/v3/internal/version.version": "VERSION"},
-    hint="two minutes on two cores",
-)
 # Built by itself, helm takes the cluster for one of years ago; a released one has a version set.
 CLUSTER = f"--kube-version={KUBERNETES.version}"
 HELM_S_MAX = 60
