@@ -9,6 +9,8 @@ No systemd, no image registry, cgroups shared with this machine.
 
 import base64
 import json
+import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -145,6 +147,13 @@ class Node:
         daemon.start()
         return daemon
 
+    def stop_daemon(self, name: str) -> None:
+        """End a program politely, and wait for it. nsenter, which stands before it, hands no signal on."""
+        daemon = self._daemons.pop(name)
+        for pid in _children(daemon.pid):
+            os.kill(pid, signal.SIGTERM)
+        daemon.wait_ended()
+
     def load(self, archive: Path) -> None:
         """Import an image's archive."""
         self.run(_ctr(), "--namespace=k8s.io", "images", "import", str(archive))
@@ -190,11 +199,7 @@ class Node:
     def _first_process(self) -> int:
         """Return the pid of the node's first process, 0 before it is there."""
         self._power.check()
-        try:
-            children = Path(f"/proc/{self._power.pid}/task/{self._power.pid}/children").read_text().split()
-        except OSError:
-            return 0
-        return int(children[0]) if children else 0
+        return next(iter(_children(self._power.pid)), 0)
 
     def _power_argv(self) -> list[str]:
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -203,6 +208,13 @@ class Node:
         script.write_text(BOOT.format(folder=self._folder, layers="\n".join(layers), name=self.seat.name))
         unshare = ["unshare", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child", "--propagation=private"]
         return [*inside(self.seat.namespace), *unshare, "bash", str(script)]
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:  # it has ended
+        return []
 
 
 def _layer(folder: Path, name: str) -> str:

@@ -5,7 +5,7 @@ from cluster import agents, workload
 from cluster.cluster import Cluster
 from cluster.show import show
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 
 
 def test_pods_talk_across_nodes_over_learned_routes_under_a_policy_that_holds(cluster: Cluster) -> None:

@@ -18,7 +18,7 @@ from cluster.probes import namespace_of, reaches
 from cluster.workload import PORT
 from harness.machine import until
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 
 STATIC_POD = Path(__file__).parents[2] / "deploy/static-pod/kube-router.yaml"
 SPACE, STAND_IN = "reboot", "stand-in"

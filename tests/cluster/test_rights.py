@@ -8,7 +8,7 @@ from cluster import agents
 from cluster.cluster import Cluster
 from harness.machine import until
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 
 ACCOUNT = f"--as=system:serviceaccount:{agents.NAMESPACE}:{agents.NAME}"
 STATED = {"NET_ADMIN", "NET_BIND_SERVICE", "NET_RAW"}

@@ -9,7 +9,7 @@ from cluster.cluster import Cluster
 from cluster.probes import Probe, probing
 from cluster.workload import Pod
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 
 SPACE = "rollout"
 BROKEN = "localhost/kube-router:broken"
