@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from cluster import agents, images, workload
+from cluster import agents, archive, workload
 from cluster.cluster import Cluster
 from cluster.probes import Probe, probing
 from cluster.workload import Pod
@@ -61,10 +62,14 @@ def test_a_rolling_update_loses_nothing_and_lets_nothing_through(cluster: Cluste
     assert all(after[node] != before[node] for node in cluster.nodes)
 
 
-def test_a_version_that_crashes_stops_at_one_node_and_is_taken_back(cluster: Cluster, probes: list[Probe]) -> None:
-    archive = cluster.folder / "broken.tar"
-    images.write(archive, [BROKEN], {"kube-router": b"#!/nowhere\n"}, entrypoint=["/kube-router"], command=[])
-    cluster.load([archive])
+def test_a_version_that_crashes_stops_at_one_node_and_is_taken_back(
+    cluster: Cluster, probes: list[Probe], tmp_path: Path
+) -> None:
+    program, path = tmp_path / "kube-router", tmp_path / "broken.tar"
+    program.write_text("#!/nowhere\n")
+    layer = archive.layer(tmp_path / "layer.tar", {"kube-router": program})
+    archive.write(path, [archive.Image((BROKEN,), (layer,), entrypoint=("/kube-router",))])
+    cluster.load([path])
     with probing(cluster, probes):
         cluster.kubectl("set", "image", *DAEMONSET, f"kube-router={BROKEN}")
         broken = agents.wait_broken(cluster)
