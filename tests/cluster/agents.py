@@ -16,12 +16,13 @@ def install(cluster: Cluster, folder: Path = NATIVE) -> None:
     """Apply a kustomization; return when every agent is in sync and every node ready."""
     cluster.kubectl("apply", "--kustomize", str(folder))
     wait(cluster)
-    cluster.kubectl("wait", "--for=condition=Ready", "node", "--all", f"--timeout={ROLLOUT_S}s")
+    cluster.kubectl("wait", "--for=condition=Ready", "node", "--all", f"--timeout={ROLLOUT_S * cluster.slowness}s")
 
 
 def wait(cluster: Cluster) -> None:
     """Wait for the end of a rollout. CalledProcessError with kubectl's words after the time."""
-    cluster.kubectl("rollout", "status", f"daemonset/{NAME}", "--namespace", NAMESPACE, f"--timeout={ROLLOUT_S}s")
+    timeout = f"--timeout={ROLLOUT_S * cluster.slowness}s"
+    cluster.kubectl("rollout", "status", f"daemonset/{NAME}", "--namespace", NAMESPACE, timeout)
 
 
 def pods(cluster: Cluster) -> dict[str, dict[str, Any]]:

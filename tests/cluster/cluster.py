@@ -3,11 +3,9 @@
     with Cluster(nodes=2) as cluster:
         cluster.kubectl("get", "nodes")
 
-As root. One at a time on a machine, for its namespaces have fixed names: a second one waits for the first. Nothing is
-left when it ends.
+As root. One in a process; nothing is left when it ends.
 """
 
-import fcntl
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -19,18 +17,17 @@ from cluster.controlplane import ClusterControlPlane
 from cluster.layout import Seat
 from cluster.node import Node
 
-TURN = Path("/run/lock/kube-router-cluster")
-
 
 class Cluster:
-    """Starts on entering the context, is gone on leaving it."""
+    """Starts on entering the context, is gone on leaving it. ``slowness`` is the factor for what its nodes do."""
+
+    slowness = 1
 
     def __init__(self, *, nodes: int = 2) -> None:
         self.seats = tuple(Seat(number) for number in range(1, nodes + 1))
         self.folder = Path(tempfile.mkdtemp(prefix="kr-cluster-"))
         self.plane = ClusterControlPlane(self.seats)
         self._foreign_cgroups = cgroups.folders()
-        self._turn = TURN.open("w")
         self._with_kube_proxy = False
         self.nodes: dict[str, Node] = {}
 
@@ -47,7 +44,6 @@ class Cluster:
 
     def start(self) -> None:
         """Start everything; return when the kubelets run. Nodes are not ready before they have a network."""
-        fcntl.flock(self._turn, fcntl.LOCK_EX)
         fabric.sweep()
         fabric.lay()
         self.plane.start()
@@ -68,7 +64,6 @@ class Cluster:
         fabric.remove()
         cgroups.remove(self._foreign_cgroups)
         shutil.rmtree(self.folder, ignore_errors=True)
-        self._turn.close()
 
     def load(self, archives: Sequence[Path]) -> None:
         """Import images on every node, all nodes at once."""
@@ -92,6 +87,10 @@ class Cluster:
         self.nodes[name].start()
         if self._with_kube_proxy:
             self.nodes[name].start_kube_proxy(self.plane.proxy_token)
+
+    def run_on(self, name: str, *argv: str) -> str:
+        """Return what a command prints on a node, as its root. CalledProcessError with its words."""
+        return self.nodes[name].run(*argv).stdout
 
     def kubectl(self, *arguments: str, stdin: str = "") -> str:
         """Return what kubectl prints; subprocess.CalledProcessError, with its words, if it fails."""

@@ -26,7 +26,7 @@ class Pod:
 
 def server(name: str, namespace: str, node: str = "", **labels: str) -> dict[str, Any]:
     """Return the manifest of a pod that answers TCP and UDP at PORT."""
-    probe = {"httpGet": {"path": "/healthz", "port": PORT}, "periodSeconds": 1}
+    probe = {"httpGet": {"path": "/healthz", "port": PORT}, "periodSeconds": 1, "timeoutSeconds": 30}
     container = {
         "name": "server",
         "image": AGNHOST,
@@ -68,7 +68,8 @@ def apply(cluster: Cluster, *manifests: Mapping[str, Any]) -> None:
 
 def running(cluster: Cluster, namespace: str) -> dict[str, Pod]:
     """Wait until all pods of a namespace are ready; return them by name."""
-    cluster.kubectl("wait", "--namespace", namespace, "--for=condition=Ready", "pod", "--all", f"--timeout={READY_S}s")
+    timeout = f"--timeout={READY_S * cluster.slowness}s"
+    cluster.kubectl("wait", "--namespace", namespace, "--for=condition=Ready", "pod", "--all", timeout)
     items = json.loads(cluster.kubectl("get", "pods", "--namespace", namespace, "--output=json"))["items"]
     found = [
         Pod(namespace, item["metadata"]["name"], item["status"]["podIP"], item["spec"]["nodeName"]) for item in items
