@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from cluster import agents, images
 from cluster.cluster import Cluster
+from cluster.turns import Clusters
 
 
 @pytest.fixture(scope="session")
@@ -15,12 +16,23 @@ def agnhost(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def _running(image: Path, agnhost: Path) -> Iterator[Cluster]:
-    with Cluster(nodes=2) as cluster:
+def clusters() -> Iterator[Clusters]:
+    """Whoever has a cluster of a kind of its own gets it here."""
+    clusters = Clusters()
+    try:
+        yield clusters
+    finally:
+        clusters.close()
+
+
+@pytest.fixture(scope="module")
+def _running(clusters: Clusters, image: Path, agnhost: Path) -> Cluster:
+    def prepare(cluster: Cluster) -> None:
         cluster.load([agnhost, image])
         cluster.start_kube_proxies()
         agents.install(cluster)
-        yield cluster
+
+    return clusters.get("native", lambda: Cluster(nodes=2), prepare)
 
 
 @pytest.fixture

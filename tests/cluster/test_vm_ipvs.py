@@ -6,7 +6,6 @@ The nodes are in the VM where this machine's kernel has no IPVS. One cluster for
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from cluster.cluster import Cluster
 from cluster.dialing import ask_from_node, asking, dial
 from cluster.guestcluster import GuestCluster
 from cluster.layout import API_SERVICE
+from cluster.turns import Clusters
 from cluster.workload import Pod
 from e2e import ways
 from harness import machine
@@ -38,19 +38,21 @@ AGENT_S = 30  # from a pod's deletion to its successor being ready
 
 
 @pytest.fixture(scope="module")
-def ipvs(image: Path, agnhost: Path) -> Iterator[Cluster]:
+def ipvs(clusters: Clusters, image: Path, agnhost: Path) -> Cluster:
     """A cluster with the agent, whose nodes run nothing else for Services."""
-    if machine.runs_guest_tests_itself():
-        cluster = Cluster()
-    else:
-        need(machine.why_no_vm())
-        cluster = GuestCluster(archives=[agnhost, image])
-    with cluster:
+
+    def make() -> Cluster:
+        return Cluster() if machine.runs_guest_tests_itself() else GuestCluster(archives=[agnhost, image])
+
+    def prepare(cluster: Cluster) -> None:
         if not isinstance(cluster, GuestCluster):
             cluster.load([agnhost, image])
         agents.install(cluster, IPVS)
         ways.to_pods(cluster)
-        yield cluster
+
+    if not machine.runs_guest_tests_itself():
+        need(machine.why_no_vm())
+    return clusters.get("ipvs", make, prepare)
 
 
 @pytest.fixture(scope="module")
