@@ -20,7 +20,7 @@ from cluster.workload import PORT, Pod
 
 from kube_router.lab import netns
 
-ANSWER_S, DIAL_S, PAUSE_S = 5, 120, 0.05
+ANSWER_S, DIAL_S, PAUSE_S = 60, 120, 0.05
 
 
 def get(url: str, *, timeout_s: float = ANSWER_S) -> str:

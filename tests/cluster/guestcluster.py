@@ -37,9 +37,9 @@ class GuestCluster(Cluster):
 
     slowness = GUEST_SLOWNESS
 
-    def __init__(self, *, nodes: int = 2, archives: Sequence[Path]) -> None:
+    def __init__(self, *, nodes: int = 2, archives: Sequence[Path], memory_mib: int = MEMORY_MIB) -> None:
         super().__init__(nodes=nodes)
-        self._archives = archives
+        self._archives, self._memory_mib = archives, memory_mib
         self._guest: subprocess.Popen[str] | None = None
         self._answers: Queue[Any] = Queue()
 
@@ -87,7 +87,7 @@ class GuestCluster(Cluster):
         return str(done["stdout"])
 
     def _boot(self) -> None:
-        machine = vm.Machine(memory_mib=MEMORY_MIB, cpus=CPUS, writable=(str(self.folder),), tap=TAP)
+        machine = vm.Machine(memory_mib=self._memory_mib, cpus=CPUS, writable=(str(self.folder),), tap=TAP)
         command = [
             *inside(FABRIC),
             *vm.argv([sys.executable, "-m", "cluster.guestnodes", str(self.folder)], vm=machine),

@@ -63,7 +63,12 @@ REASONS: Mapping[str, str] = {
     r"\[Feature:PerformanceDNS\]": "makes ten thousand Services: more than a control plane on two cores takes",
 }
 # What is known of specs that fail, for the page.
-KNOWN: Mapping[str, str] = {}
+KNOWN: Mapping[str, str] = {
+    r"should have session affinity work": "our proxy does not serve session affinity yet",
+    r"should allow pods to hairpin back": "our proxy does not lead a pod back to itself yet",
+    r"internalTrafficPolicy=Local": "our proxy does not serve internalTrafficPolicy yet",
+    r"connect to a service via ExternalIP": "our proxy does not serve external IPs yet",
+}
 
 
 def reason(spec: str) -> str:

@@ -1,0 +1,97 @@
+"""``python -m e2e.ipvs`` (from tests/): chosen specs of Services against our own service proxy, in the lab's VM.
+
+The nodes are emulated, so a spec takes minutes, and only those are chosen that say something about who serves Services.
+What came out is kept (results/ipvs.json), and docs/conformance.md written anew. The exit status is 1 where a spec
+failed of which nothing is known.
+"""
+
+import argparse
+import re
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from cluster import agents
+from cluster import images as cluster_images
+from cluster.cluster import Cluster
+from cluster.guestcluster import GuestCluster
+from e2e import images, page, revision, suite, ways
+from e2e.results import FOLDER, Kept, Run, kept
+from harness.gomodules import KUBERNETES
+
+IPVS = Path(__file__).parents[1] / "cluster" / "ipvs"
+MEMORY_MIB = 9000  # the suite's images, on both nodes
+KEPT = Kept(FOLDER / "ipvs.json")
+ABOUT = (
+    "Chosen specs against the same cluster without kube-proxy: **the agent serves Services, by IPVS**. The nodes are "
+    "in the lab's VM with Debian's kernel, for this machine's has no IPVS; emulated, they need minutes for a spec. "
+    "Specs of what the proxy does not serve yet are among them, and fail."
+)
+SPECS = (
+    "Services should serve a basic endpoint from pods",
+    "Services should serve multiport endpoints from pods",
+    "Services should be able to create a functioning NodePort service [Conformance]",
+    "Services should be able to change the type from ExternalName to ClusterIP",
+    "Services should be able to update service type to NodePort listening on same port number but different protocols",
+    "Networking Granular Checks: Services should function for pod-Service: http",
+    "Networking Granular Checks: Services should function for pod-Service: udp",
+    "Networking Granular Checks: Services should function for node-Service: http",
+    "Networking Granular Checks: Services should function for node-Service: udp",
+    "Services should have session affinity work for service with type clusterIP",
+    "Services should allow pods to hairpin back to themselves through services",
+    "Services should respect internalTrafficPolicy=Local Pod to Pod",
+    "Services should be possible to connect to a service via ExternalIP when the external IP is not assigned to a node",
+)
+
+
+def main() -> None:
+    """Run, keep, write, judge."""
+    parser = argparse.ArgumentParser(prog="e2e.ipvs", description="Specs of Services against our service proxy.")
+    parser.add_argument("--at-once", type=int, default=2, metavar="N", help="specs at once (default: 2)")
+    parser.add_argument("--logs", type=Path, help="a folder for the suite's and the agents' logs")
+    arguments = parser.parse_args()
+    work = Path(tempfile.mkdtemp(prefix="kr-e2e-"))
+    try:
+        run = _run(work, arguments.logs or work, at_once=arguments.at_once)
+    finally:
+        shutil.rmtree(work)
+    KEPT.save(run)
+    page.PATH.write_text(page.render(kept()))
+    unknown = page.unknown_failures(run)
+    print(*(f"failed: {result.name}: {result.said}" for result in unknown), sep="\n")
+    sys.exit(1 if unknown else 0)
+
+
+def _run(work: Path, logs: Path, *, at_once: int) -> Run:
+    archives = [cluster_images.agnhost(work), images.suite(work), cluster_images.agent(work)]
+    with GuestCluster(archives=archives, memory_mib=MEMORY_MIB) as cluster:
+        agents.install(cluster, IPVS)
+        return measure(cluster, logs, at_once=at_once)
+
+
+def measure(cluster: Cluster, logs: Path, *, at_once: int) -> Run:
+    """Run the specs against a cluster with agents; return what came out."""
+    ways.to_pods(cluster)
+    began = time.monotonic()
+    focus = "|".join(f"{re.escape(name)}$|{re.escape(name)} " for name in SPECS)
+    results = suite.run(cluster, logs, focus=focus, at_once=at_once, say=print)
+    for seat in cluster.seats:
+        (logs / f"{seat.name}.log").write_text(agents.logs(cluster, seat.name))
+    return Run(
+        title="With IPVS",
+        about=ABOUT,
+        services_by="our proxy",
+        kubernetes=KUBERNETES.version,
+        commit=revision.commit(),
+        nodes=len(cluster.seats),
+        at_once=at_once,
+        seconds=round(time.monotonic() - began),
+        results=results,
+        left_out=[],
+    )
+
+
+if __name__ == "__main__":
+    main()
