@@ -17,7 +17,7 @@ from cluster import agents
 from cluster import images as cluster_images
 from cluster.cluster import Cluster
 from cluster.guestcluster import GuestCluster
-from e2e import images, page, revision, suite, ways
+from e2e import images, page, revision, selection, suite, ways
 from e2e.results import FOLDER, Kept, Run, kept
 from harness.gomodules import KUBERNETES
 
@@ -82,7 +82,7 @@ def measure(cluster: Cluster, logs: Path, *, at_once: int) -> Run:
     return Run(
         title="With IPVS",
         about=ABOUT,
-        services_by="our proxy",
+        services_by=selection.OUR_PROXY,
         kubernetes=KUBERNETES.version,
         commit=revision.commit(),
         nodes=len(cluster.seats),

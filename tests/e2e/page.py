@@ -32,7 +32,11 @@ def render(runs: Sequence[Run]) -> str:
 
 def unknown_failures(run: Run) -> list[Result]:
     """Return what failed and is not explained."""
-    return [result for result in run.results if result.outcome == FAILED and not selection.known(result.name)]
+    return [
+        result
+        for result in run.results
+        if result.outcome == FAILED and not selection.known(result.name, run.services_by)
+    ]
 
 
 def unaccounted(run: Run, specs: Sequence[Spec]) -> list[Spec]:
@@ -64,7 +68,7 @@ def _tables(run: Run) -> Iterator[str]:
         by = f" (served by {run.services_by})" if group in selection.OF_SERVICES else ""
         yield f"### {group}{by}\n\n| spec | result | s |\n|---|---|---|"
         for result in results:
-            yield f"| {_cell(_rest(result.name))} | {_outcome(result)} | {result.seconds} |"
+            yield f"| {_cell(_rest(result.name))} | {_outcome(result, run.services_by)} | {result.seconds} |"
         yield ""
 
 
@@ -73,10 +77,12 @@ def _order(result: Result) -> tuple[int, Spec]:
     return selection.GROUPS.index(group) if group in selection.GROUPS else len(selection.GROUPS), result.name
 
 
-def _outcome(result: Result) -> str:
+def _outcome(result: Result, services_by: str) -> str:
     if result.outcome == PASSED:
         return SIGNS[PASSED]
-    known = selection.known(result.name) if result.outcome == FAILED else selection.reason(result.name)
+    known = selection.reason(result.name)
+    if result.outcome == FAILED:
+        known = selection.known(result.name, services_by)
     return f"{SIGNS[result.outcome]}: {_cell(known or result.said)}"
 
 

@@ -62,12 +62,15 @@ REASONS: Mapping[str, str] = {
     r"\] Topology Hints ": THREE_ZONES,
     r"\[Feature:PerformanceDNS\]": "makes ten thousand Services: more than a control plane on two cores takes",
 }
-# What is known of specs that fail, for the page.
-KNOWN: Mapping[str, str] = {
-    r"should have session affinity work": "our proxy does not serve session affinity yet",
-    r"should allow pods to hairpin back": "our proxy does not lead a pod back to itself yet",
-    r"internalTrafficPolicy=Local": "our proxy does not serve internalTrafficPolicy yet",
-    r"connect to a service via ExternalIP": "our proxy does not serve external IPs yet",
+# What is known of specs that fail, by who serves Services, for the page.
+OUR_PROXY = "our proxy"
+KNOWN: Mapping[str, Mapping[str, str]] = {
+    OUR_PROXY: {
+        r"should have session affinity work": "session affinity is not served yet",
+        r"should allow pods to hairpin back": "a pod is not led back to itself yet",
+        r"internalTrafficPolicy=Local": "internalTrafficPolicy is not served yet",
+        r"connect to a service via ExternalIP": "external IPs are not served yet",
+    }
 }
 
 
@@ -76,9 +79,9 @@ def reason(spec: str) -> str:
     return _first(REASONS, spec)
 
 
-def known(spec: str) -> str:
-    """Return what is known of a spec that fails, "" if nothing is."""
-    return _first(KNOWN, spec)
+def known(spec: str, services_by: str) -> str:
+    """Return what is known of a spec that fails where Services are served so, "" if nothing is."""
+    return _first(KNOWN.get(services_by, {}), spec)
 
 
 def in_family(spec: str) -> bool:

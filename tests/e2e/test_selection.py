@@ -31,8 +31,9 @@ def test_every_reason_is_some_specs_reason(specs: list[str]) -> None:
 
 
 def test_every_word_on_a_failure_is_about_a_spec_that_is_run(specs: list[str]) -> None:
-    known = {selection.known(spec) for spec in specs if not selection.reason(spec)}
-    assert known - {""} == set(selection.KNOWN.values())
+    for services_by, words in selection.KNOWN.items():
+        known = {selection.known(spec, services_by) for spec in specs if not selection.reason(spec)}
+        assert known - {""} == set(words.values())
 
 
 def test_all_specs_of_network_policies_are_run_but_those_that_need_sctp(specs: list[str]) -> None:
