@@ -7,7 +7,6 @@ it while the test wants; packets to the Service's address are dropped.
 import shutil
 import socket
 import ssl
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from harness.certificates import certificate
 from harness.client import Client, named
 from harness.controlplane import VM_HOST, ControlPlane
 from harness.daemon import Daemon
@@ -246,16 +246,9 @@ class Impostor:
     """
 
     def __init__(self, folder: Path, port: int) -> None:
-        subprocess.run(
-            f"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=false "
-            f"-addext subjectAltName=IP:{SERVICE},IP:{FALSE} -keyout key -out crt".split(),
-            cwd=folder,
-            check=True,
-            capture_output=True,
-            timeout=30,
-        )
+        certificate(folder, "false", SERVICE, FALSE)
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._context.load_cert_chain(folder / "crt", folder / "key")
+        self._context.load_cert_chain(folder / "false.crt", folder / "false.key")
         self.heard = b""
         self._port = port
 

@@ -5,13 +5,13 @@ import json
 import shutil
 import socket
 import ssl
-import subprocess
 from pathlib import Path
 
 import anyio
 import pytest
 from doubles.apiserver import FakeApiServer, Request, Wire, status
 from doubles.reflecting import FAST
+from harness.certificates import certificate
 
 from kube_router.events.errors import ConfigError
 from kube_router.events.sources.access import Access
@@ -81,22 +81,10 @@ async def test_a_kubeconfig_that_vanishes_is_said_and_survived(tmp_path: Path) -
     await server.close()
 
 
-def certificate(folder: Path, name: str) -> None:
-    """Make a self-signed certificate for 127.0.0.1, which is its own CA."""
-    subprocess.run(
-        f"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN={name} "
-        f"-addext subjectAltName=IP:127.0.0.1 -keyout {name}.key -out {name}.crt".split(),
-        cwd=folder,
-        check=True,
-        capture_output=True,
-        timeout=30,
-    )
-
-
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make certificates")
 async def test_a_rotated_ca_is_taken_up_without_a_restart(tmp_path: Path) -> None:
     for name in ("old", "new"):
-        certificate(tmp_path, name)
+        certificate(tmp_path, name, "127.0.0.1")
     (tmp_path / "token").write_text("t")
     shutil.copy(tmp_path / "old.crt", tmp_path / "ca.crt")
     serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -7,7 +7,6 @@ import asyncio
 import shutil
 import socket
 import ssl
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -17,6 +16,7 @@ import anyio
 import pytest
 from doubles.apiserver import Request, Wire, parse_head
 from doubles.reflecting import FAST
+from harness.certificates import certificate
 from harness.daemon import free_ports
 
 from kube_router.events.model import Endpoint, EndpointPort, EndpointSlice
@@ -42,18 +42,6 @@ def _account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", SERVICE)
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(free_ports(1)[0]))
     return tmp_path
-
-
-def certificate(folder: Path, name: str, address: str) -> None:
-    """Make a self-signed certificate for an address, which is its own CA."""
-    subprocess.run(
-        f"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN={name} "
-        f"-addext subjectAltName=IP:{address} -keyout {name}.key -out {name}.crt".split(),
-        cwd=folder,
-        check=True,
-        capture_output=True,
-        timeout=30,
-    )
 
 
 @dataclass
