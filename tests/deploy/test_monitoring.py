@@ -5,8 +5,6 @@ Prometheus itself judges the queries and runs the alerts' unit tests (promtool, 
 
 import json
 import re
-import shutil
-import subprocess
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -16,6 +14,7 @@ import pytest
 import yaml
 from harness.exported import series
 from harness.pages import anchors
+from harness.promtool import promtool
 
 ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "deploy" / "monitoring"
@@ -29,19 +28,6 @@ STORIES = yaml.safe_load((MONITORING / "alerts_test.yaml").read_text())["tests"]
 SCRAPED = {"job", "node"}
 OF_PROMETHEUS = {"up"}
 VARIABLES = {"$__rate_interval": "5m", "$node": ".*"}
-
-
-@pytest.fixture(name="promtool")
-def _promtool() -> str:
-    path = shutil.which("promtool")
-    if path is None:
-        pytest.skip("there is no promtool: apt-get install prometheus")
-    return path
-
-
-def check(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 # -- queries -----------------------------------------------------------------------------------------------------------
@@ -121,10 +107,10 @@ def test_every_metric_that_is_exported_is_shown_in_a_panel() -> None:
     assert sorted(untold - shown) == []
 
 
-def test_prometheus_parses_every_query(promtool: str, tmp_path: Path) -> None:
+def test_prometheus_parses_every_query(tmp_path: Path) -> None:
     parts = [{"record": f"query:{number}", "expr": query} for number, (_, query) in enumerate(QUERIES)]
     (tmp_path / "queries.yaml").write_text(yaml.safe_dump({"groups": [{"name": "queries", "rules": parts}]}))
-    check(promtool, "check", "rules", str(tmp_path / "queries.yaml"))
+    promtool("check", "rules", str(tmp_path / "queries.yaml"))
 
 
 # -- the dashboard -----------------------------------------------------------------------------------------------------
@@ -183,6 +169,6 @@ def test_the_stories_of_an_alert_have_a_moment_at_which_it_fires_and_one_at_whic
     assert {bool(case["exp_alerts"]) for case in stories(alert)} == {True, False}
 
 
-def test_the_alerts_fire_when_their_stories_say_so(promtool: str) -> None:
-    check(promtool, "check", "rules", str(MONITORING / "alerts.yaml"))
-    check(promtool, "test", "rules", str(MONITORING / "alerts_test.yaml"))
+def test_the_alerts_fire_when_their_stories_say_so() -> None:
+    promtool("check", "rules", str(MONITORING / "alerts.yaml"))
+    promtool("test", "rules", str(MONITORING / "alerts_test.yaml"))
