@@ -7,12 +7,12 @@ are put where the node's container runtime looks for them, each whole or not at 
 
 import os
 import shutil
-import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import click
 
+from kube_router.core import modules
 from kube_router.core.capabilities import effective
 from kube_router.events.errors import ConfigError
 
@@ -45,7 +45,7 @@ MODE = 0o755
 
 
 @click.command()
-@click.option("--modules", is_flag=True, help="Load the kernel modules that the built-in plugins use.")
+@click.option("--modules", "load_modules", is_flag=True, help="Load the kernel modules that the built-in plugins use.")
 @click.option(
     "--cni-bin",
     type=click.Path(file_okay=False, path_type=Path),
@@ -58,11 +58,11 @@ MODE = 0o755
     show_default=True,
     help="Take them from here.",
 )
-def prepare(*, modules: bool, cni_bin: Path | None, cni_source: Path) -> None:
+def prepare(*, load_modules: bool, cni_bin: Path | None, cni_source: Path) -> None:
     """Prepare this node for an agent without privileges. For the DaemonSet's init containers."""
-    if not modules and cni_bin is None:
+    if not load_modules and cni_bin is None:
         raise ConfigError("kr prepare: nothing to do; give --modules, --cni-bin or both")
-    if modules:
+    if load_modules:
         for line in load(MODULES):
             click.echo(line)
     if cni_bin is not None:
@@ -70,7 +70,7 @@ def prepare(*, modules: bool, cni_bin: Path | None, cni_source: Path) -> None:
             click.echo(f"{cni_bin / name}: installed")
 
 
-def load(modules: Sequence[str], program: str = "modprobe") -> list[str]:
+def load(names: Sequence[str]) -> list[str]:
     """Load modules; return a line for each reason why some could not be. Raises ConfigError where none can be."""
     if "SYS_MODULE" not in effective():
         raise ConfigError(
@@ -78,23 +78,20 @@ def load(modules: Sequence[str], program: str = "modprobe") -> list[str]:
             "securityContext.capabilities, or load the modules on the host and leave --modules out"
         )
     refused: dict[str, list[str]] = {}
-    for module in modules:
+    for name in names:
         try:
-            done = subprocess.run([program, module], capture_output=True, text=True, timeout=MODPROBE_S, check=False)
+            trouble = modules.modprobe(name, timeout_s=MODPROBE_S)
         except FileNotFoundError as error:
-            raise ConfigError(f"kr prepare: there is no {program}; install kmod") from error
-        except subprocess.TimeoutExpired:
-            refused.setdefault(f"not done within {MODPROBE_S} s", []).append(module)
-            continue
-        if done.returncode:
-            refused.setdefault(_why(done.stderr, module), []).append(module)
-    return [f"not loaded: {', '.join(names)}: {why}" for why, names in refused.items()]
+            raise ConfigError("kr prepare: there is no modprobe; install kmod") from error
+        if trouble:
+            refused.setdefault(_reason(trouble, name), []).append(name)
+    return [f"not loaded: {', '.join(each)}: {reason}" for reason, each in refused.items()]
 
 
-def _why(stderr: str, module: str) -> str:
+def _reason(words: str, module: str) -> str:
     """Return modprobe's words without the module's name, so that modules refused for one reason go together."""
-    words = " ".join(stderr.split()).removeprefix("modprobe: ")
-    return words.replace(f" {module} ", " ").replace(f" '{module}'", "") or "modprobe does not say why"
+    words = " ".join(words.split()).removeprefix("modprobe: ")
+    return words.replace(f" {module} ", " ").replace(f" '{module}'", "")
 
 
 def install(names: Iterable[str], *, source: Path, target: Path) -> list[str]:

@@ -15,10 +15,19 @@ def load(name: str) -> str:
     if (LOADED / name).exists():
         return ""
     try:
-        done = subprocess.run(["modprobe", name], capture_output=True, text=True, timeout=MODPROBE_S, check=False)
-    except (OSError, subprocess.TimeoutExpired) as e:
-        return f"modprobe {name}: {e}; {remedy(name)}"
-    return f"modprobe {name}: {done.stderr.strip()}; {remedy(name)}" if done.returncode else ""
+        trouble = modprobe(name)
+    except OSError as e:
+        trouble = str(e)
+    return f"modprobe {name}: {trouble}; {remedy(name)}" if trouble else ""
+
+
+def modprobe(name: str, *, timeout_s: float = MODPROBE_S) -> str:
+    """Load a module with what it depends on; return in words why that failed, "" else. OSError without modprobe."""
+    try:
+        done = subprocess.run(["modprobe", name], capture_output=True, text=True, timeout=timeout_s, check=False)
+    except subprocess.TimeoutExpired:
+        return f"not done within {timeout_s:g} s"
+    return done.stderr.strip() or f"status {done.returncode}" if done.returncode else ""
 
 
 def remedy(name: str) -> str:

@@ -1,6 +1,7 @@
 """``kr prepare`` brings what is missing, replaces nothing, and says what it may not do."""
 
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,18 @@ from kube_router.cli import prepare
 from kube_router.events.errors import ConfigError
 
 
-def program(path: Path, text: str) -> str:
-    path.write_text(f"#!/bin/sh\n{text}\n")
-    path.chmod(0o755)
-    return str(path)
+@pytest.fixture
+def modprobe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Make the given lines of shell the only modprobe there is; until then there is none."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    monkeypatch.setenv("PATH", str(programs))
+
+    def make(text: str) -> None:
+        (programs / "modprobe").write_text(f"#!/bin/sh\n{text}\n")
+        (programs / "modprobe").chmod(0o755)
+
+    return make
 
 
 @pytest.fixture
@@ -61,21 +70,23 @@ def able(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("able")
-def test_modules_that_the_kernel_has_not_are_said_in_one_line_and_the_others_are_loaded(tmp_path: Path) -> None:
+def test_modules_that_the_kernel_has_not_are_said_in_one_line_and_the_others_are_loaded(
+    modprobe: Callable[[str], None], tmp_path: Path
+) -> None:
     log = tmp_path / "log"
     absent = f'case $1 in ip_vs|fou) echo "{ABSENT}" >&2; exit 1;; esac'
-    modprobe = program(tmp_path / "modprobe", f"{absent}; echo $1 >>{log}")
-    assert prepare.load(["br_netfilter", "ip_vs", "dummy", "fou"], modprobe) == [
+    modprobe(f"{absent}; echo $1 >>{log}")
+    assert prepare.load(["br_netfilter", "ip_vs", "dummy", "fou"]) == [
         "not loaded: ip_vs, fou: FATAL: Module not found in directory /lib/modules/6.1"
     ]
     assert log.read_text().split() == ["br_netfilter", "dummy"]
 
 
 @pytest.mark.usefixtures("able")
-def test_a_kernel_that_is_locked_down_is_no_reason_to_fail(tmp_path: Path) -> None:
+def test_a_kernel_that_is_locked_down_is_no_reason_to_fail(modprobe: Callable[[str], None]) -> None:
     words = "modprobe: ERROR: could not insert '$1': Operation not permitted"
-    modprobe = program(tmp_path / "modprobe", f'echo "{words}" >&2; exit 1')
-    assert prepare.load(["br_netfilter", "fou"], modprobe) == [
+    modprobe(f'echo "{words}" >&2; exit 1')
+    assert prepare.load(["br_netfilter", "fou"]) == [
         "not loaded: br_netfilter, fou: ERROR: could not insert: Operation not permitted"
     ]
 
@@ -86,10 +97,10 @@ def test_without_the_capability_it_ends_and_says_which(monkeypatch: pytest.Monke
         prepare.load(["br_netfilter"])
 
 
-@pytest.mark.usefixtures("able")
-def test_without_modprobe_it_says_what_to_install(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("able", "modprobe")
+def test_without_modprobe_it_says_what_to_install() -> None:
     with pytest.raises(ConfigError, match="install kmod"):
-        prepare.load(["br_netfilter"], str(tmp_path / "modprobe"))
+        prepare.load(["br_netfilter"])
 
 
 def test_nothing_asked_for_is_an_error() -> None:
