@@ -8,19 +8,18 @@ and routing run; the service proxy does where the kernel has IPVS.
 """
 
 import argparse
-import json
 import os
 import selectors
 import shlex
 import statistics
 import subprocess
-import tarfile
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 from cluster import images
+from harness.oci import Image
 
 from benchmarks.figures import Figure, report
 from kube_router.lab import machine
@@ -48,25 +47,6 @@ exec env -i {environment} chroot {root} {command}
 """
 
 
-def unpack(archive: Path, root: Path) -> dict[str, Any]:
-    """Unpack an OCI archive of an image; return its configuration."""
-    with tarfile.open(archive) as outer:
-
-        def read(name: str) -> bytes:
-            member = outer.extractfile(name)
-            assert member is not None, name
-            return member.read()
-
-        def blob(digest: str) -> bytes:
-            return read(f"blobs/{digest.replace(':', '/')}")
-
-        manifest = json.loads(blob(json.loads(read("index.json"))["manifests"][0]["digest"]))
-        for layer in manifest["layers"]:
-            subprocess.run(["tar", "--extract", "--gzip", "-C", root], input=blob(layer["digest"]), check=True)
-        config: dict[str, Any] = json.loads(blob(manifest["config"]["digest"]))
-        return config
-
-
 def start_s(root: Path, config: dict[str, Any], plugins: list[str]) -> float:
     """Return the time from the start of the process to the last plugin's first reconcile."""
     folder = root / "manifests"
@@ -82,8 +62,8 @@ def start_s(root: Path, config: dict[str, Any], plugins: list[str]) -> float:
             "--enable-cni=false",
             *([] if "proxy" in plugins else ["--run-service-proxy=false"]),
         ]
-        command = [*config["config"]["Entrypoint"], *options]
-        environment = shlex.join(config["config"]["Env"])
+        command = [*config["Entrypoint"], *options]
+        environment = shlex.join(config["Env"])
         script = SETUP.format(root=root, environment=environment, command=shlex.join(command))
         argv = ["unshare", "--net", "--mount", "--ipc", "--uts", "sh", "-c", script]
         started = time.monotonic()
@@ -120,7 +100,9 @@ def main() -> None:
         root = Path(folder) / "root"
         root.mkdir()
         report(Figure("image, compressed", archive.stat().st_size / MIB, "MiB", bar=SIZE_BAR_MIB))
-        config = unpack(archive, root)
+        with Image(archive) as image:
+            image.unpack(root)
+            config = image.config
         size = sum(path.lstat().st_size for path in root.rglob("*") if path.is_file() and not path.is_symlink())
         report(Figure("image, unpacked", size / MIB, "MiB"))
         plugins = ["firewall", "routing", *(["proxy"] if machine.have_ip_vs() else [])]

@@ -1,15 +1,14 @@
 """The image: the same bytes from the same sources, small, and nothing in it that an agent does not need."""
 
-import json
 import stat
 import subprocess
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from cluster import images
+from harness.oci import Image
 
 from kube_router import __version__
 
@@ -20,43 +19,6 @@ MIB = 1 << 20
 SIZE_MAX_MIB = 60
 SHELLS = {"sh", "bash", "dash", "busybox"}
 TOOLS = {"pip", "pip3", "gcc", "cc", "ld", "apt", "apt-get", "dpkg", "perl"}
-
-
-class Image:
-    """An OCI archive, read."""
-
-    def __init__(self, archive: Path) -> None:
-        self._tar = tarfile.open(archive)  # noqa: SIM115 - closed on leaving the context
-        (entry,) = json.loads(self._read("index.json"))["manifests"]
-        self.digest = str(entry["digest"])
-        self.name = str(entry["annotations"]["org.opencontainers.image.ref.name"])
-        self.manifest = json.loads(self._blob(self.digest))
-        self.config: dict[str, Any] = json.loads(self._blob(self.manifest["config"]["digest"]))["config"]
-
-    def __enter__(self) -> "Image":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._tar.close()
-
-    def members(self) -> Iterator[tarfile.TarInfo]:
-        """Return what is in all layers."""
-        for layer in self.manifest["layers"]:
-            stream = self._tar.extractfile(self._path(layer["digest"]))
-            assert stream is not None
-            with tarfile.open(fileobj=stream) as inner:
-                yield from inner
-
-    def _read(self, name: str) -> bytes:
-        stream = self._tar.extractfile(name)
-        assert stream is not None, name
-        return stream.read()
-
-    def _blob(self, digest: str) -> bytes:
-        return self._read(self._path(digest))
-
-    def _path(self, digest: str) -> str:
-        return f"blobs/{digest.replace(':', '/')}"
 
 
 @pytest.fixture(scope="module")
