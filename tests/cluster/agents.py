@@ -9,7 +9,10 @@ from harness.machine import until
 
 NATIVE = Path(__file__).parent / "native"
 NAMESPACE, NAME = "kube-system", "kube-router"
+DAEMONSET = (f"daemonset/{NAME}", "--namespace", NAMESPACE)
 ROLLOUT_S = 120
+CHANGE_S = 60  # of one agent: to leave, to fail, to be restarted
+SYNC_S = 90
 
 
 def install(cluster: Cluster, folder: Path = NATIVE) -> None:
@@ -21,8 +24,43 @@ def install(cluster: Cluster, folder: Path = NATIVE) -> None:
 
 def wait(cluster: Cluster) -> None:
     """Wait for the end of a rollout. CalledProcessError with kubectl's words after the time."""
-    timeout = f"--timeout={ROLLOUT_S * cluster.slowness}s"
-    cluster.kubectl("rollout", "status", f"daemonset/{NAME}", "--namespace", NAMESPACE, timeout)
+    cluster.kubectl("rollout", "status", *DAEMONSET, f"--timeout={ROLLOUT_S * cluster.slowness}s")
+
+
+def undo(cluster: Cluster) -> None:
+    """Take the last change of the DaemonSet back; return when every agent is in sync."""
+    cluster.kubectl("rollout", "undo", *DAEMONSET)
+    wait(cluster)
+
+
+def leave(cluster: Cluster, node: str) -> None:
+    """Take the DaemonSet's agent from one of two nodes; ``undo`` brings it back."""
+    (other,) = (name for name in cluster.nodes if name != node)
+    selector = {"spec": {"template": {"spec": {"nodeSelector": {"kubernetes.io/hostname": other}}}}}
+    cluster.kubectl("patch", *DAEMONSET, f"--patch={json.dumps(selector)}")
+    wait(cluster)
+    wait_gone(cluster, node)
+
+
+def wait_gone(cluster: Cluster, node: str) -> None:
+    """Wait until a node has no agent."""
+    until(lambda: node not in pods(cluster), what=f"the agent of {node} to leave", timeout_s=CHANGE_S)
+
+
+def wait_ready(cluster: Cluster, node: str) -> None:
+    """Wait until a node's agent is in sync, whoever started it."""
+
+    def ready() -> bool:
+        pod = pods(cluster).get(node)
+        return pod is not None and is_ready(pod)
+
+    until(ready, what=f"the agent of {node} to be in sync", timeout_s=SYNC_S)
+
+
+def policies(cluster: Cluster, node: str) -> str:
+    """Return the table of policies in a node's kernel, "" where there is none."""
+    table = ["nft", "--stateless", "list", "table", "inet", "kube-router-firewall"]
+    return cluster.nodes[node].run(*table, check=False).stdout
 
 
 def pods(cluster: Cluster) -> dict[str, dict[str, Any]]:
@@ -38,11 +76,10 @@ def kr(cluster: Cluster, node: str, *arguments: str) -> str:
     return cluster.kubectl("exec", *container, "--", "kr", *arguments)
 
 
-def logs(cluster: Cluster, node: str, *, container: str = NAME, previous: bool = False) -> str:
+def logs(cluster: Cluster, node: str, *, container: str = NAME) -> str:
     """Return what a node's agent has logged."""
     name = pods(cluster)[node]["metadata"]["name"]
-    which = ["--namespace", NAMESPACE, name, "--container", container, *(["--previous"] if previous else [])]
-    return cluster.kubectl("logs", *which)
+    return cluster.kubectl("logs", "--namespace", NAMESPACE, name, "--container", container)
 
 
 def is_ready(pod: dict[str, Any]) -> bool:
@@ -62,7 +99,7 @@ def wait_broken(cluster: Cluster) -> str:
                     return node
         return ""
 
-    return until(broken, what="an agent to fail", timeout_s=60)
+    return until(broken, what="an agent to fail", timeout_s=CHANGE_S)
 
 
 def wait_restarted(cluster: Cluster, node: str, times: int) -> None:
@@ -72,4 +109,4 @@ def wait_restarted(cluster: Cluster, node: str, times: int) -> None:
         statuses = pods(cluster)[node]["status"].get("containerStatuses", [])
         return max((int(status["restartCount"]) for status in statuses), default=0)
 
-    until(lambda: count() >= times, what=f"the agent of {node} to be restarted", timeout_s=60)
+    until(lambda: count() >= times, what=f"the agent of {node} to be restarted", timeout_s=CHANGE_S)

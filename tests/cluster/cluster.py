@@ -16,9 +16,10 @@ from cluster import cgroups, fabric
 from cluster.controlplane import ClusterControlPlane
 from cluster.layout import Seat
 from cluster.node import Node
+from harness.started import Started
 
 
-class Cluster:
+class Cluster(Started):
     """Starts on entering the context, is gone on leaving it. ``slowness`` is the factor for what its nodes do."""
 
     slowness = 1
@@ -31,22 +32,14 @@ class Cluster:
         self._with_kube_proxy = False
         self.nodes: dict[str, Node] = {}
 
-    def __enter__(self) -> "Cluster":
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def start(self) -> None:
         """Start everything; return when the kubelets run. Nodes are not ready before they have a network."""
         fabric.sweep()
         fabric.lay()
         self.plane.start()
+        self._start_nodes()
+
+    def _start_nodes(self) -> None:
         for seat in self.seats:
             token, ca_file = self.plane.node_tokens[seat.name], self.plane.access.ca_file
             self.nodes[seat.name] = Node(seat, self.folder / seat.name, token=token, ca_file=ca_file)

@@ -18,7 +18,7 @@ from pathlib import Path
 from queue import Empty, Queue
 from typing import Any
 
-from cluster import fabric, imagestore
+from cluster import imagestore
 from cluster.cluster import Cluster
 from cluster.layout import BRIDGE, FABRIC, inside
 from harness.machine import GUEST_SLOWNESS
@@ -43,13 +43,9 @@ class GuestCluster(Cluster):
         self._guest: subprocess.Popen[str] | None = None
         self._answers: Queue[Any] = Queue()
 
-    def start(self) -> None:
-        """Start everything; return when the kubelets run."""
-        fabric.sweep()
-        fabric.lay()
+    def _start_nodes(self) -> None:
         card = [f"tuntap add dev {TAP} mode tap", f"link set {TAP} master {BRIDGE} up"]
         netns.ip_batch(card, namespace=FABRIC)
-        self.plane.start()
         tokens = {seat.number: self.plane.node_tokens[seat.name] for seat in self.seats}
         (self.folder / "seats.json").write_text(json.dumps(tokens))
         shutil.copy(self.plane.access.ca_file, self.folder / "ca.crt")

@@ -8,7 +8,6 @@ No systemd, no image registry, cgroups shared with this machine.
 """
 
 import base64
-import json
 import os
 import signal
 import subprocess
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import yaml
 from cluster.layout import API_URL, POD_CIDR, Seat, inside
+from harness import client
 from harness.daemon import Daemon
 from harness.gomodules import CONTAINERD, KUBERNETES
 from harness.machine import until
@@ -141,11 +141,10 @@ class Node:
             raise error
         return done
 
-    def run_daemon(self, name: str, *argv: str) -> Daemon:
+    def run_daemon(self, name: str, *argv: str) -> None:
         """Start a program on the node; it ends with the node's power at the latest."""
-        daemon = self._daemons[name] = Daemon([*self._inside(), *argv], self._folder / f"{name}.log")
-        daemon.start()
-        return daemon
+        self._daemons[name] = Daemon([*self._inside(), *argv], self._folder / f"{name}.log")
+        self._daemons[name].start()
 
     def stop_daemon(self, name: str) -> None:
         """End a program politely, and wait for it. nsenter, which stands before it, hands no signal on."""
@@ -158,11 +157,10 @@ class Node:
         """Import an image's archive."""
         self.run(_ctr(), "--namespace=k8s.io", "images", "import", str(archive))
 
-    def start_kube_proxy(self, token: str) -> Daemon:
+    def start_kube_proxy(self, token: str) -> None:
         """Start kube-proxy in its nftables mode: it serves Services where the kernel has no IPVS."""
-        path = self._folder / "upper/etc/kubernetes/kube-proxy.kubeconfig"
-        path.write_text(kubeconfig(token, self._ca_file))
-        return self.run_daemon(
+        self.write("/etc/kubernetes/kube-proxy.kubeconfig", kubeconfig(token, self._ca_file))
+        self.run_daemon(
             "kube-proxy",
             str(KUBERNETES.program("kube-proxy")),
             "--kubeconfig=/etc/kubernetes/kube-proxy.kubeconfig",
@@ -223,18 +221,9 @@ def _layer(folder: Path, name: str) -> str:
 
 
 def kubeconfig(token: str, ca_file: Path) -> str:
-    """Return a kubeconfig that bears a token and needs no other file."""
+    """Return a kubeconfig for the cluster's API server that bears a token and needs no other file."""
     ca = base64.b64encode(ca_file.read_bytes()).decode()
-    return json.dumps(
-        {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "current-context": "cluster",
-            "clusters": [{"name": "cluster", "cluster": {"server": API_URL, "certificate-authority-data": ca}}],
-            "users": [{"name": "user", "user": {"token": token}}],
-            "contexts": [{"name": "cluster", "context": {"cluster": "cluster", "user": "user"}}],
-        }
-    )
+    return client.kubeconfig(API_URL, token, {"certificate-authority-data": ca})
 
 
 def _ctr() -> str:

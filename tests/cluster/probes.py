@@ -38,16 +38,9 @@ class Probe:
     def ask(self) -> None:
         """Try one connection, in this thread's namespace."""
         self.asked += 1
-        with socket.socket() as client:
-            client.settimeout(ANSWER_S)
-            try:
-                client.connect((self.address, self.port))
-            except OSError as error:
-                found, what = False, repr(error)
-            else:
-                found, what = True, "connected"
-        if found is not self.wanted:
-            self.wrong.append(f"{time.strftime('%H:%M:%S')} {what}")
+        failure = _connect(self.address, self.port)
+        if bool(failure) is self.wanted:
+            self.wrong.append(f"{time.strftime('%H:%M:%S')} {failure or 'connected'}")
 
 
 @contextmanager
@@ -97,10 +90,15 @@ def _cgroups(process: Path) -> str:
 
 def reaches(namespace: Path, address: str, port: int = PORT) -> bool:
     """Tell whether a connection comes about, from inside a network namespace."""
+    return not netns.run_in_path(namespace, lambda: _connect(address, port))
 
-    def ask() -> bool:
-        with socket.socket() as client:
-            client.settimeout(ANSWER_S)
-            return client.connect_ex((address, port)) == 0
 
-    return netns.run_in_path(namespace, ask)
+def _connect(address: str, port: int) -> str:
+    """Try a connection, in this thread's namespace; return why there was none, "" where there was."""
+    with socket.socket() as client:
+        client.settimeout(ANSWER_S)
+        try:
+            client.connect((address, port))
+        except OSError as error:
+            return repr(error)
+    return ""

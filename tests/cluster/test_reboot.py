@@ -4,7 +4,6 @@ Its agent is a static pod, for a kubelet without its API server starts nothing e
 ran: one of them is stood in for by a namespace with its address, behind kube-bridge, as the CNI plugin would have it.
 """
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,29 +21,24 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 
 STATIC_POD = Path(__file__).parents[2] / "deploy/static-pod/kube-router.yaml"
 SPACE, STAND_IN = "reboot", "stand-in"
-DAEMONSET = ["daemonset/kube-router", "--namespace", agents.NAMESPACE]
 MANIFEST = f"{MANIFESTS}/kube-router.yaml"
 
 
 @pytest.fixture
 def second(cluster: Cluster) -> Iterator[str]:
     """The second node, whose agent is a static pod instead of the DaemonSet's."""
-    first, second = cluster.nodes
-    only_first = {"spec": {"template": {"spec": {"nodeSelector": {"kubernetes.io/hostname": first}}}}}
-    cluster.kubectl("patch", *DAEMONSET, f"--patch={json.dumps(only_first)}")
-    agents.wait(cluster)
-    until(lambda: second not in agents.pods(cluster), what="the DaemonSet's agent to leave", timeout_s=60)
+    _, second = cluster.nodes
+    agents.leave(cluster, second)
     token = cluster.kubectl("create", "token", agents.NAME, "-n", agents.NAMESPACE, "--duration=24h").strip()
     node = cluster.nodes[second]
     node.write("/var/lib/kube-router/kubeconfig", kubeconfig(token, cluster.plane.access.ca_file))
     node.write(MANIFEST, static_pod())
-    wait_ready(cluster, second)
+    agents.wait_ready(cluster, second)
     yield second
     cluster.plane.start_api()
     node.path(MANIFEST).unlink()
-    until(lambda: second not in agents.pods(cluster), what="the static pod to leave", timeout_s=60)
-    cluster.kubectl("rollout", "undo", *DAEMONSET)
-    agents.wait(cluster)
+    agents.wait_gone(cluster, second)
+    agents.undo(cluster)
 
 
 def static_pod() -> str:
@@ -53,14 +47,6 @@ def static_pod() -> str:
     (agent,) = pod["spec"]["containers"]
     agent["args"] = [arg.replace("--run-service-proxy=true", "--run-service-proxy=false") for arg in agent["args"]]
     return yaml.safe_dump(pod)
-
-
-def wait_ready(cluster: Cluster, node: str) -> None:
-    def ready() -> bool:
-        pod = agents.pods(cluster).get(node)
-        return pod is not None and agents.is_ready(pod)
-
-    until(ready, what=f"the agent of {node} to be in sync", timeout_s=90)
 
 
 def test_the_network_and_its_policies_are_back_without_the_api_server(cluster: Cluster, second: str) -> None:
@@ -94,7 +80,7 @@ def test_the_network_and_its_policies_are_back_without_the_api_server(cluster: C
 
     cluster.plane.start_api()
     cluster.kubectl("wait", "--for=condition=Ready", "node", second, "--timeout=120s")
-    wait_ready(cluster, second)
+    agents.wait_ready(cluster, second)
     node.run("ip", "netns", "del", STAND_IN)
     assert API_URL in agents.kr(cluster, second, "status")
     until(lambda: workload.running(cluster, SPACE)["web"], what="the pod to run again", timeout_s=90)
@@ -105,8 +91,7 @@ def test_the_network_and_its_policies_are_back_without_the_api_server(cluster: C
 
 def policy_rules(cluster: Cluster, node: str) -> set[str]:
     """Return the lines of the node's table of policies, but for those that bear the table's generation."""
-    done = cluster.nodes[node].run("nft", "--stateless", "list", "table", "inet", "kube-router-firewall", check=False)
-    return {line.strip() for line in done.stdout.splitlines() if "comment" not in line}
+    return {line.strip() for line in agents.policies(cluster, node).splitlines() if "comment" not in line}
 
 
 def stand_in(cluster: Cluster, name: str, address: str) -> None:

@@ -12,7 +12,6 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 
 ACCOUNT = f"--as=system:serviceaccount:{agents.NAMESPACE}:{agents.NAME}"
 STATED = {"NET_ADMIN", "NET_BIND_SERVICE", "NET_RAW"}
-DAEMONSET = ["daemonset/kube-router", "--namespace", agents.NAMESPACE]
 BITS = {"NET_BIND_SERVICE": 10, "NET_ADMIN": 12, "NET_RAW": 13}  # linux/capability.h
 
 
@@ -49,21 +48,16 @@ def test_its_root_cannot_be_written(cluster: Cluster) -> None:
 
 
 def test_without_a_capability_it_ends_loudly_and_the_rules_stay(cluster: Cluster) -> None:
-    rules = {name: firewall(cluster, name) for name in cluster.nodes}
+    rules = {name: agents.policies(cluster, name) for name in cluster.nodes}
+    assert all(rules.values())
     path = "/spec/template/spec/containers/0/securityContext/capabilities/add"
     without = [{"op": "replace", "path": path, "value": sorted(STATED - {"NET_ADMIN"})}]
-    cluster.kubectl("patch", *DAEMONSET, "--type=json", f"--patch={json.dumps(without)}")
+    cluster.kubectl("patch", *agents.DAEMONSET, "--type=json", f"--patch={json.dumps(without)}")
     try:
         broken = agents.wait_broken(cluster)
         said = until(lambda: agents.logs(cluster, broken), what="the agent to say why")
         assert "missing capabilities: NET_ADMIN" in said
         assert "securityContext.capabilities.add" in said
-        assert firewall(cluster, broken) == rules[broken]
+        assert agents.policies(cluster, broken) == rules[broken]
     finally:
-        cluster.kubectl("rollout", "undo", *DAEMONSET)
-        agents.wait(cluster)
-
-
-def firewall(cluster: Cluster, node: str) -> str:
-    """Return the table of policies in a node's kernel."""
-    return cluster.nodes[node].run("nft", "--stateless", "list", "table", "inet", "kube-router-firewall").stdout
+        agents.undo(cluster)

@@ -14,35 +14,24 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 
 SPACE = "rollout"
 BROKEN = "localhost/kube-router:broken"
-DAEMONSET = ["daemonset/kube-router", "--namespace", agents.NAMESPACE]
 
 
 @pytest.fixture(scope="module")
 def pods(_running: Cluster) -> Iterator[dict[str, Pod]]:
     """On each node a server, and a client that only one of the servers admits."""
     first, second = _running.nodes
-    workload.apply(
-        _running,
-        workload.namespace(SPACE),
-        workload.server("open", SPACE, first),
-        workload.server("guarded", SPACE, first),
-        workload.server("client", SPACE, second),
-        workload.server("beside", SPACE, first),
-        workload.service("open", SPACE, {"app": "open"}),
-        workload.only_from("guarded", SPACE, {"app": "guarded"}, {"app": "nobody"}),
-    )
-    yield workload.running(_running, SPACE)
-    _running.kubectl("delete", "namespace", SPACE, "--wait=false")
+    pods = workload.guarded(_running, SPACE, servers_on=first, client_on=second)
+    workload.apply(_running, workload.service("open", SPACE, {"app": "open"}))
+    yield pods
+    workload.remove(_running, SPACE)
 
 
 @pytest.fixture
 def probes(cluster: Cluster, pods: dict[str, Pod]) -> list[Probe]:
     """Across nodes and on one node, to a pod, to a Service, and where policy forbids it."""
     address = cluster.kubectl("get", "service", "open", "-n", SPACE, "--output=jsonpath={.spec.clusterIP}")
-    workload.wait_connects(cluster, pods["client"], address, 80)
     for client in (pods["client"], pods["beside"]):
-        workload.wait_connects(cluster, client, pods["open"].address)
-        workload.wait_connects(cluster, client, pods["guarded"].address, wanted=False)
+        workload.wait_connects(cluster, client, address, 80)
     found = []
     for client in (pods["client"], pods["beside"]):
         found += [
@@ -56,7 +45,7 @@ def probes(cluster: Cluster, pods: dict[str, Pod]) -> list[Probe]:
 def test_a_rolling_update_loses_nothing_and_lets_nothing_through(cluster: Cluster, probes: list[Probe]) -> None:
     before = {node: pod["metadata"]["uid"] for node, pod in agents.pods(cluster).items()}
     with probing(cluster, probes):
-        cluster.kubectl("rollout", "restart", *DAEMONSET)
+        cluster.kubectl("rollout", "restart", *agents.DAEMONSET)
         agents.wait(cluster)
     after = {node: pod["metadata"]["uid"] for node, pod in agents.pods(cluster).items()}
     assert all(after[node] != before[node] for node in cluster.nodes)
@@ -71,12 +60,11 @@ def test_a_version_that_crashes_stops_at_one_node_and_is_taken_back(
     archive.write(path, [archive.Image((BROKEN,), (layer,), entrypoint=("/kube-router",))])
     cluster.load([path])
     with probing(cluster, probes):
-        cluster.kubectl("set", "image", *DAEMONSET, f"kube-router={BROKEN}")
+        cluster.kubectl("set", "image", *agents.DAEMONSET, f"kube-router={BROKEN}")
         broken = agents.wait_broken(cluster)
         ready = [node for node, pod in agents.pods(cluster).items() if agents.is_ready(pod)]
         assert ready == [node for node in cluster.nodes if node != broken]
-        cluster.kubectl("rollout", "undo", *DAEMONSET)
-        agents.wait(cluster)
+        agents.undo(cluster)
     assert {agents.is_ready(pod) for pod in agents.pods(cluster).values()} == {True}
 
 

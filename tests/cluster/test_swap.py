@@ -4,7 +4,6 @@ The steps are those of docs/migration.md. kube-router serves as router and firew
 IPVS; it is the newest release that the Go module proxy has.
 """
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,7 +21,6 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 PAGE = Path(__file__).parents[2] / "docs/migration.md"
 SPACE = "swap"
 LOST_MAX = 3
-DAEMONSET = ["daemonset/kube-router", "--namespace", agents.NAMESPACE]
 FLAGS = ("--run-router=true", "--run-firewall=true", "--run-service-proxy=false", "--bgp-graceful-restart=true")
 CONF = "KUBE_ROUTER_CNI_CONF_FILE=/etc/cni/net.d/10-kuberouter.conflist"
 
@@ -31,21 +29,8 @@ CONF = "KUBE_ROUTER_CNI_CONF_FILE=/etc/cni/net.d/10-kuberouter.conflist"
 def pods(cluster: Cluster) -> Iterator[dict[str, Pod]]:
     """On the second node two servers, one of them guarded; on the first a client."""
     first, second = cluster.nodes
-    workload.apply(
-        cluster,
-        workload.namespace(SPACE),
-        workload.server("open", SPACE, second),
-        workload.server("guarded", SPACE, second),
-        workload.server("beside", SPACE, second),
-        workload.server("client", SPACE, first),
-        workload.only_from("guarded", SPACE, {"app": "guarded"}, {"app": "nobody"}),
-    )
-    pods = workload.running(cluster, SPACE)
-    for client in (pods["client"], pods["beside"]):
-        workload.wait_connects(cluster, client, pods["open"].address)
-        workload.wait_connects(cluster, client, pods["guarded"].address, wanted=False)
-    yield pods
-    cluster.kubectl("delete", "namespace", SPACE, "--wait=false")
+    yield workload.guarded(cluster, SPACE, servers_on=second, client_on=first)
+    workload.remove(cluster, SPACE)
 
 
 def probes(pods: dict[str, Pod], *, lost_max: int = 0) -> list[Probe]:
@@ -57,15 +42,6 @@ def probes(pods: dict[str, Pod], *, lost_max: int = 0) -> list[Probe]:
         Probe(pods["client"], pods["guarded"].address, wanted=False),
         Probe(pods["beside"], pods["guarded"].address, wanted=False),
     ]
-
-
-def leave(cluster: Cluster, node: str) -> None:
-    """Take the DaemonSet's agent from a node."""
-    other = next(name for name in cluster.nodes if name != node)
-    selector = {"spec": {"template": {"spec": {"nodeSelector": {"kubernetes.io/hostname": other}}}}}
-    cluster.kubectl("patch", *DAEMONSET, f"--patch={json.dumps(selector)}")
-    agents.wait(cluster)
-    until(lambda: node not in agents.pods(cluster), what="the agent to leave", timeout_s=60)
 
 
 def its_rules(node: Node) -> str:
@@ -88,7 +64,7 @@ def test_a_node_goes_to_kube_router_and_comes_back_under_traffic(cluster: Cluste
     # kube-router says as it comes up that it has kept no routes, so its neighbours forget its own until it tells them
     # again (RFC 4724, 4.2).
     with probing(cluster, probes(pods, lost_max=LOST_MAX)):
-        leave(cluster, second)
+        agents.leave(cluster, second)
         node.write("/etc/kubernetes/admin.kubeconfig", cluster.plane.access.kubeconfig.read_text())
         node.run_daemon(
             "kube-router",
@@ -109,8 +85,7 @@ def test_a_node_goes_to_kube_router_and_comes_back_under_traffic(cluster: Cluste
 
     with probing(cluster, probes(pods)):
         node.stop_daemon("kube-router")
-        cluster.kubectl("rollout", "undo", *DAEMONSET)
-        agents.wait(cluster)
+        agents.undo(cluster)
         until(lambda: its_rules(node) == "", what="nothing of it to be left", timeout_s=60)
     sets = node.run("ipset", "list", "-name").stdout.split()
     assert [name for name in sets if "KUBE-" in name or "pod-subnets" in name or "node-ips" in name] == []

@@ -77,6 +77,30 @@ def running(cluster: Cluster, namespace: str) -> dict[str, Pod]:
     return {pod.name: pod for pod in found}
 
 
+def guarded(cluster: Cluster, space: str, *, servers_on: str, client_on: str) -> dict[str, Pod]:
+    """Run a server that all may reach (``open``) and one that a policy closes to all (``guarded``).
+
+    And two clients, on the servers' node (``beside``) and on another (``client``). Return them once it is so.
+    """
+    apply(
+        cluster,
+        namespace(space),
+        *(server(name, space, servers_on) for name in ("open", "guarded", "beside")),
+        server("client", space, client_on),
+        only_from("guarded", space, {"app": "guarded"}, {"app": "nobody"}),
+    )
+    pods = running(cluster, space)
+    for client in (pods["client"], pods["beside"]):
+        wait_connects(cluster, client, pods["open"].address)
+        wait_connects(cluster, client, pods["guarded"].address, wanted=False)
+    return pods
+
+
+def remove(cluster: Cluster, namespace: str) -> None:
+    """Remove a namespace; it and its pods go some time later."""
+    cluster.kubectl("delete", "namespace", namespace, "--wait=false")
+
+
 def connects(cluster: Cluster, pod: Pod, address: str, port: int = PORT, *, timeout_s: int = 3) -> bool:
     """Tell whether a pod gets a TCP connection."""
     command = ["/agnhost", "connect", f"{address}:{port}", f"--timeout={timeout_s}s"]

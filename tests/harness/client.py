@@ -50,17 +50,22 @@ class Access:
     kubectl: Path
 
     def write_kubeconfig(self) -> None:
-        """Write the file ``kubeconfig`` (JSON is YAML)."""
-        cluster = {"server": self.url, "certificate-authority": str(self.ca_file)}
-        config = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "current-context": "test",
-            "clusters": [{"name": "test", "cluster": cluster}],
-            "users": [{"name": "test", "user": {"token": self.token}}],
-            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
-        }
-        self.kubeconfig.write_text(json.dumps(config, indent=1))
+        """Write the file ``kubeconfig``."""
+        ca = {"certificate-authority": str(self.ca_file)}  # the server writes it as it starts
+        self.kubeconfig.write_text(kubeconfig(self.url, self.token, ca))
+
+
+def kubeconfig(url: str, token: str, ca: Mapping[str, str]) -> str:
+    """Return a kubeconfig (JSON is YAML) that bears a token; ``ca`` is how its cluster names the CA to verify."""
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "test",
+        "clusters": [{"name": "test", "cluster": {"server": url, **ca}}],
+        "users": [{"name": "test", "user": {"token": token}}],
+        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+    }
+    return json.dumps(config, indent=1)
 
 
 class Client:

@@ -21,6 +21,7 @@ from pathlib import Path
 from harness.binaries import Binaries, binaries
 from harness.client import Access, Client, kubectl
 from harness.daemon import Daemon, free_ports, new_private_key
+from harness.started import Started
 
 VM_HOST = "10.0.2.2"  # what the lab's VM calls our loopback
 SERVICE_CIDRS = "10.96.0.0/16,fd00:96::/112"
@@ -39,7 +40,7 @@ READY_S_MAX = 60
 POLL_S = 0.05
 
 
-class ControlPlane:
+class ControlPlane(Started):
     """Starts on entering the context, is gone on leaving it."""
 
     def __init__(self, programs: Binaries | None = None) -> None:
@@ -56,17 +57,6 @@ class ControlPlane:
         self._etcd = Daemon(self._etcd_argv(), self.folder / "etcd.log")
         self._api = Daemon(self._api_argv(), self.folder / "kube-apiserver.log")
         self._controllers = Daemon(self._controllers_argv(), self.folder / "kube-controller-manager.log")
-
-    def __enter__(self) -> "ControlPlane":
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def start(self) -> None:
         """Start all three; return when the API is ready."""
