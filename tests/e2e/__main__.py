@@ -1,7 +1,7 @@
 """``python -m e2e`` (from tests/): Kubernetes' own end-to-end suite against a test cluster, and the page about it.
 
 Starts the cluster with cluster DNS and the images that the specs want, runs every spec of the network that is not
-left out with a reason (selection.py), keeps what came out (results/native.json) and writes docs/conformance.md. The
+left out with a reason (selection.py), keeps what came out (runs/native.json) and writes docs/conformance.md. The
 exit status is 1 where a spec failed of which nothing is known, or where one has neither a result nor a reason.
 ``--focus`` runs some specs only and keeps nothing; ``--page`` only writes the page anew.
 """
@@ -18,15 +18,17 @@ from pathlib import Path
 from cluster import agents, dns
 from cluster import images as cluster_images
 from cluster.cluster import Cluster
-from e2e import images, listing, page, revision, selection, suite, ways
+from e2e import images, listing, page, selection
+from e2e.measure import Against, measure
 from e2e.results import FAILED, FOLDER, Kept, Run, kept
-from harness.gomodules import KUBERNETES
 
 NATIVE = Kept(FOLDER / "native.json")
-ABOUT = (
+NATIVELY = Against(
+    "Natively",
     "Real kubelets and containerd on this kernel, the agent installed by `kubectl apply -k`: our firewall, our routes, "
     "our CNI configuration. This kernel has no IPVS, so **kube-proxy (nftables) serves Services here, not us**: what "
-    "specs of Services say counts for the network beneath them only."
+    "specs of Services say counts for the network beneath them only.",
+    services_by="kube-proxy",
 )
 
 
@@ -74,27 +76,16 @@ def _run(arguments: argparse.Namespace) -> Run:
             cluster.start_kube_proxies()
             agents.install(cluster)
             dns.install(cluster)
-            ways.to_pods(cluster)
-            say("nodes ready, cluster DNS answers; the suite begins")
-            began = time.monotonic()
-            logs = arguments.logs or work
-            focus = arguments.focus or selection.focus()
-            results = suite.run(cluster, logs, focus=focus, skip=selection.skip(), at_once=arguments.at_once, say=say)
-            seconds = round(time.monotonic() - began)
-            say(f"the suite has ended: {len(results)} specs in {seconds} s")
-            for name in cluster.nodes:
-                (logs / f"{name}.log").write_text(agents.logs(cluster, name))
-            return Run(
-                title="Natively",
-                about=ABOUT,
-                services_by="kube-proxy",
-                kubernetes=KUBERNETES.version,
-                commit=revision.commit(),
-                nodes=len(cluster.nodes),
+            say("nodes ready, cluster DNS answers")
+            return measure(
+                cluster,
+                NATIVELY,
+                arguments.logs or work,
+                focus=arguments.focus or selection.focus(),
+                skip=selection.skip(),
                 at_once=arguments.at_once,
-                seconds=seconds,
-                results=results,
                 left_out=[spec for spec in listing.specs() if selection.in_family(spec) and selection.reason(spec)],
+                say=say,
             )
     finally:
         shutil.rmtree(work)

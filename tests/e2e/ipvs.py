@@ -1,7 +1,7 @@
 """``python -m e2e.ipvs`` (from tests/): chosen specs of Services against our own service proxy, in the lab's VM.
 
 The nodes are emulated, so a spec takes minutes, and only those are chosen that say something about who serves Services.
-What came out is kept (results/ipvs.json), and docs/conformance.md written anew. The exit status is 1 where a spec
+What came out is kept (runs/ipvs.json), and docs/conformance.md written anew. The exit status is 1 where a spec
 failed of which nothing is known.
 """
 
@@ -10,24 +10,24 @@ import re
 import shutil
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 from cluster import agents
 from cluster import images as cluster_images
-from cluster.cluster import Cluster
 from cluster.guestcluster import GuestCluster
-from e2e import images, page, revision, selection, suite, ways
+from e2e import images, page, selection
+from e2e.measure import Against, measure
 from e2e.results import FOLDER, Kept, Run, kept
-from harness.gomodules import KUBERNETES
 
 IPVS = Path(__file__).parents[1] / "cluster" / "ipvs"
 MEMORY_MIB = 9000  # the suite's images, on both nodes
 KEPT = Kept(FOLDER / "ipvs.json")
-ABOUT = (
+WITH_IPVS = Against(
+    "With IPVS",
     "Chosen specs against the same cluster without kube-proxy: **the agent serves Services, by IPVS**. The nodes are "
     "in the lab's VM with Debian's kernel, for this machine's has no IPVS; emulated, they need minutes for a spec. "
-    "Specs of what the proxy does not serve yet are among them, and fail."
+    "Specs of what the proxy does not serve yet are among them, and fail.",
+    services_by=selection.OUR_PROXY,
 )
 SPECS = (
     "Services should serve a basic endpoint from pods",
@@ -68,29 +68,8 @@ def _run(work: Path, logs: Path, *, at_once: int) -> Run:
     archives = [cluster_images.agnhost(work), images.suite(work), cluster_images.agent(work)]
     with GuestCluster(archives=archives, memory_mib=MEMORY_MIB) as cluster:
         agents.install(cluster, IPVS)
-        return measure(cluster, logs, at_once=at_once)
-
-
-def measure(cluster: Cluster, logs: Path, *, at_once: int) -> Run:
-    """Run the specs against a cluster with agents; return what came out."""
-    ways.to_pods(cluster)
-    began = time.monotonic()
-    focus = "|".join(f"{re.escape(name)}$|{re.escape(name)} " for name in SPECS)
-    results = suite.run(cluster, logs, focus=focus, at_once=at_once, say=print)
-    for seat in cluster.seats:
-        (logs / f"{seat.name}.log").write_text(agents.logs(cluster, seat.name))
-    return Run(
-        title="With IPVS",
-        about=ABOUT,
-        services_by=selection.OUR_PROXY,
-        kubernetes=KUBERNETES.version,
-        commit=revision.commit(),
-        nodes=len(cluster.seats),
-        at_once=at_once,
-        seconds=round(time.monotonic() - began),
-        results=results,
-        left_out=[],
-    )
+        focus = "|".join(f"{re.escape(name)}$|{re.escape(name)} " for name in SPECS)
+        return measure(cluster, WITH_IPVS, logs, focus=focus, at_once=at_once, say=print)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-FOLDER = Path(__file__).parent / "results"
+FOLDER = Path(__file__).parent / "runs"
 PASSED, FAILED, SKIPPED = "passed", "failed", "skipped"
 
 
