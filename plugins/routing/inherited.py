@@ -80,6 +80,14 @@ def _is_its_route(body: memoryview, cidrs: Collection[str], tunnels: Collection[
     return through_tunnel or f"{unpacked(bytes(its[RTA_DST]))}/{bits}" in cidrs
 
 
+def has_its_routes(bodies: Iterable[memoryview]) -> bool:
+    """Whether a dump holds a route of its in the main table, to wherever."""
+    heads = (RTMSG.unpack_from(body) for body in bodies)
+    return any(
+        (table, protocol, type_) == (MAIN, ITS_PROTOCOL, RTN_UNICAST) for *_, table, protocol, _, type_, _ in heads
+    )
+
+
 def its_rules(bodies: Iterable[memoryview]) -> list[bytes]:
     """Return the requests that delete its rules of a dump."""
     return [nlmsg.message(RTM_DELRULE, 0, bytes(body)) for body in bodies if _is_its_rule(body)]

@@ -211,6 +211,8 @@ class Routing:
         self._context.publish(facts.Host, [host])
         self._context.confirm(facts.Host)
         kept = {values.family(each.destination) for each in self._kernel.routes}
+        if not self._speaker.settled:  # after that nobody asks what was kept
+            kept |= await self._context.run(takeover.forwarding)  # its routes stay until ours are in place
         self._speaker.set_preserved(kept)
         self._published.recover(view)
 

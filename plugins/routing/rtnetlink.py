@@ -149,9 +149,9 @@ def _gateway(is6: bool, via: str) -> bytes:
     return nlmsg.attr(RTA_VIA, nlmsg.U16.pack(AF_INET6 if ":" in via else AF_INET) + packed(via))
 
 
-def get_routes(family: int) -> bytes:
-    """Return the request for all routes of our protocol, in whatever table."""
-    return nlmsg.message(RTM_GETROUTE, 0, RTMSG.pack(family, 0, 0, 0, 0, PROTOCOL, 0, 0, 0))
+def get_routes(family: int, protocol: int = PROTOCOL) -> bytes:
+    """Return the request for all routes of a protocol, ours unless told, in whatever table."""
+    return nlmsg.message(RTM_GETROUTE, 0, RTMSG.pack(family, 0, 0, 0, 0, protocol, 0, 0, 0))
 
 
 def parse_routes(bodies: Iterable[memoryview], names: Names) -> dict[RouteId, Route]:

@@ -22,6 +22,7 @@ from kube_router.core.leftovers import Rules
 from kube_router.core.netlink import NETLINK_ROUTE, Netlink
 from kube_router.events.errors import KernelError
 from kube_router.plugins.routing import inherited, rtlink, rtnetlink
+from kube_router.plugins.routing.bgp.model import Family
 from kube_router.plugins.routing.model import BRIDGE
 
 logger = logging.getLogger(__name__)
@@ -34,6 +35,16 @@ COMMENTS = {
     "allow outbound node port traffic on node interface with which node ip is associated": ("-o", ""),
 }
 FAMILIES = (nlmsg.AF_INET, nlmsg.AF_INET6)
+
+
+def forwarding() -> frozenset[Family]:
+    """Return the families whose packets its routes lead. Raises ``KernelError``."""
+    with Netlink(NETLINK_ROUTE) as link:
+        return frozenset(
+            family
+            for family, number in {Family.IPV4: nlmsg.AF_INET, Family.IPV6: nlmsg.AF_INET6}.items()
+            if inherited.has_its_routes(link.dump_known(rtnetlink.get_routes(number, inherited.ITS_PROTOCOL)))
+        )
 
 
 def remove(cidrs: Collection[str]) -> tuple[Counter[str], list[str]]:

@@ -10,7 +10,7 @@ from harness.netns import sh
 from harness.routing_bench import ADDRESS, NEXT_HOP, NEXT_HOP6, RoutingBench, benched, kernel_routes, other
 
 from kube_router.plugins.routing import published
-from kube_router.plugins.routing.bgp.model import Kind, prefix_of
+from kube_router.plugins.routing.bgp.model import Family, Kind, prefix_of
 from kube_router.plugins.routing.facts import Route, RouteDigest, Session
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
@@ -37,6 +37,20 @@ def test_what_peers_tell_is_journaled_and_reaches_the_kernel_and_is_written_once
         bench.everything = True
         assert await bench.work() == {}
         assert len(bench.journal) == written
+
+    benched(body)
+
+
+@pytest.mark.parametrize(("marked", "kept"), [("proto 75 metric 75", True), ("proto 17", True), ("proto 16", False)])
+def test_peers_keep_our_routes_where_ours_or_kube_routers_still_lead_packets(marked: str, kept: bool) -> None:
+    async def body(bench: RoutingBench, w: World) -> None:
+        sh(f"ip route add {TWO} via {NEXT_HOP[2]} {marked}")
+        two = other(w, 2, TWO)
+        await bench.works_until(lambda: two.speaker.neighbours[ADDRESS[1]].peer.their_open, "what we say to node-2")
+        said = two.speaker.neighbours[ADDRESS[1]].peer.their_open
+        assert said is not None
+        assert said.capabilities.graceful_restart is not None
+        assert said.capabilities.graceful_restart.families == {Family.IPV4: kept, Family.IPV6: False}
 
     benched(body)
 
