@@ -7,17 +7,15 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from textwrap import dedent
 
-import anyio
 import pytest
-from anyio.from_thread import start_blocking_portal
 from harness import story
+from harness.answering import answering
 from harness.command import kr
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
 from kube_router.cli.drops import from_note, lines, live
-from kube_router.core import control
 from kube_router.events.errors import PeerError
 from kube_router.events.event import Note
 from kube_router.plugins.firewall.drops import POLICIES_TOLD, Drop, Drops
@@ -28,7 +26,6 @@ TO_DB = Packet("ingress", "TCP", "10.244.1.2", "10.244.1.3", 40000, 5432)
 FROM_OUTSIDE = Packet("ingress", "ICMPv6", "2001:db8::1", "fd00::3", icmp_type=128, icmp_code=0)
 LEAVING = Packet("egress", "UDP", "10.244.1.2", "198.51.100.7", 40000, 53)
 T = 1_795_377_241_250  # 2026-11-22T19:54:01.250Z
-WAIT_S = 20
 
 
 def made(*packets: Packet, note: Callable[[str], None] = lambda text: None) -> Drops:
@@ -54,19 +51,8 @@ def agent(path: Path, drops: Drops | None) -> Iterator[None]:
             raise ValueError("plugin 'firewall' does not run here; running: proxy")
         return drops.answer(request)
 
-    with start_blocking_portal() as portal:
-        task = portal.start_task_soon(control.serve, path, {"ask": asked})
-        portal.call(_until_there, path)
-        try:
-            yield
-        finally:
-            task.cancel()
-
-
-async def _until_there(path: Path) -> None:
-    with anyio.fail_after(WAIT_S):
-        while not await anyio.Path(path).exists():  # noqa: ASYNC110 - a socket's file sets no event
-            await anyio.sleep(0.001)
+    with answering(path, {"ask": asked}):
+        yield
 
 
 @pytest.fixture(name="path")

@@ -1,15 +1,14 @@
 """``kr explain``: from manifests, a journal at any moment, an agent; one question or ten thousand, good and bad."""
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-import anyio
 import pytest
-from anyio.from_thread import start_blocking_portal
 from harness import story
+from harness.answering import answering
 from harness.command import Done, kr
 from harness.shop import NAMESPACES, NODES, PODS, policy
 from hypothesis import HealthCheck, example, given, settings
@@ -18,7 +17,6 @@ from msgspec import structs
 
 from kube_router.cli.explain import LIVE, PROBE_LENGTH_MAX, question
 from kube_router.cli.loading import offline_registry
-from kube_router.core import control
 from kube_router.core.state import State, View
 from kube_router.events.errors import ConfigError
 from kube_router.events.event import AnyRecord, Delete, Put
@@ -26,7 +24,6 @@ from kube_router.plugins.firewall.evaluate import DEFAULTS
 from kube_router.plugins.firewall.explain import explain
 
 T, MINUTE = story.T, story.MINUTE  # 2026-11-22T19:54:01Z
-WAIT_S = 20
 CATALOGUE = offline_registry("firewall").catalogue()
 DENY = policy("{podSelector: {}, policyTypes: [Ingress]}", "shop/deny")
 FROM_WEB = "[{from: [{podSelector: {matchLabels: {app: web}}}], ports: [{port: 80}]}]"
@@ -334,22 +331,8 @@ class Agent:
         return explain(self._view, request, DEFAULTS)
 
 
-@contextmanager
-def listening(path: Path, agent: Agent) -> Iterator[None]:
-    commands = {"status": agent.status, "explain": agent.explain}
-    with start_blocking_portal() as portal:
-        task = portal.start_task_soon(control.serve, path, commands)
-        portal.call(_until_there, path)
-        try:
-            yield
-        finally:
-            task.cancel()
-
-
-async def _until_there(path: Path) -> None:
-    with anyio.fail_after(WAIT_S):
-        while not await anyio.Path(path).exists():  # noqa: ASYNC110 - a socket's file sets no event
-            await anyio.sleep(0.001)
+def listening(path: Path, agent: Agent) -> AbstractContextManager[None]:
+    return answering(path, {"status": agent.status, "explain": agent.explain})
 
 
 def test_a_running_agent_is_asked_what_it_believes(journal: str, tmp_path: Path) -> None:
