@@ -15,7 +15,7 @@ WAIT_S = 20
 
 @contextmanager
 def answering(path: Path, commands: Mapping[str, control.Command]) -> Iterator[None]:
-    """Answer while the body runs. The socket's file is there a moment before it listens: so it is connected to first."""
+    """Answer while the body runs. The socket's file is there a moment before it listens: connect to it first."""
     with start_blocking_portal() as portal:
         task = portal.start_task_soon(control.serve, path, commands)
         portal.call(_until_it_listens, path)
