@@ -1,10 +1,10 @@
-# make demo | check | test | bench | image | cluster | ipvs | e2e. The first use sets up .venv and the Debian packages that are missing (.ci/setup).
+# make demo | check | test | bench | image | cluster | ipvs | e2e | e2e-ipvs. The first use sets up .venv and the Debian packages that are missing (.ci/setup).
 SHELL := /bin/bash
 export PYTHONSAFEPATH := 1
 PY := .venv/bin/python
 FAST := tests/unit tests/property tests/golden tests/docs
 
-.PHONY: demo check test bench image cluster ipvs e2e format others clean
+.PHONY: demo check test bench image cluster ipvs e2e e2e-ipvs format others clean
 
 .venv/ready: setup.cfg .ci/setup
 	.ci/setup
@@ -58,6 +58,11 @@ cluster: .venv/ready
 e2e: .venv/ready
 	.ci/go
 	cd tests && PYTHONPATH=. ../$(PY) -m e2e
+
+# Specs of Services and of SCTP against our proxy, in the VM: three quarters of an hour.
+e2e-ipvs: .venv/ready
+	.ci/go
+	cd tests && PYTHONPATH=. ../$(PY) -m e2e.ipvs
 
 clean:
 	rm -rf .venv build dist src/*.egg-info .mypy_cache .ruff_cache .hypothesis .import_linter_cache

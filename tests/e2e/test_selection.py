@@ -1,9 +1,10 @@
 """The selection against the suite itself: what it lists, and what it would run."""
 
+import re
 from pathlib import Path
 
 import pytest
-from e2e import listing, selection, suite
+from e2e import ipvs, listing, selection, suite
 from harness.gomodules import KUBERNETES
 from harness.plugin import need
 
@@ -39,3 +40,8 @@ def test_every_word_on_a_failure_is_about_a_spec_that_is_run(specs: list[str]) -
 def test_all_specs_of_network_policies_are_run_but_those_that_need_sctp(specs: list[str]) -> None:
     left_out = {selection.reason(spec) for spec in specs if "[Feature:NetworkPolicy]" in spec}
     assert left_out == {"", selection.NO_SCTP}
+
+
+def test_each_spec_chosen_for_the_vm_is_one_of_the_suite(specs: list[str]) -> None:
+    found = [spec for spec in specs if re.search(ipvs.focus(), spec)]
+    assert len(found) == len(ipvs.SPECS), found
