@@ -101,14 +101,15 @@ def _problems(document: Mapping[str, Any]) -> Section:
 
 
 def _source(said: object) -> list[str]:
-    """Return what a source says of itself: the API server it asks, of streams their state, and each error once."""
+    """Return what a source says of itself: the API server it asks, of streams their state, and what keeps any down."""
     streams = said if isinstance(said, Mapping) else {}
     if not streams or not all(isinstance(stream, Mapping) and "state" in stream for stream in streams.values()):
         return _words(said)
     by_state: dict[str, list[str]] = {}
     for name, stream in streams.items():
         by_state.setdefault(str(stream["state"]), []).append(str(name))
-    errors = dict.fromkeys(str(stream["last_error"]) for stream in streams.values() if stream.get("last_error"))
+    down = [stream for stream in streams.values() if stream["state"] != "connected"]
+    errors = dict.fromkeys(str(stream["last_error"]) for stream in down if stream.get("last_error"))
     states = [f"{', '.join(names)}: {state}" for state, names in by_state.items()]
     servers = dict.fromkeys(str(stream["server"]) for stream in streams.values() if stream.get("server"))
     return [*servers, *states, *(f"last error: {error}" for error in errors)]

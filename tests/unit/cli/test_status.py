@@ -161,6 +161,11 @@ def test_streams_are_told_by_their_state_and_each_error_once() -> None:
     ]
 
 
+def test_the_error_of_a_stream_that_is_connected_again_is_no_longer_told() -> None:
+    stream = {"state": "connected", "last_error": "refused"}
+    assert "refused" not in render({"node": "n1", "source": {"services": stream}}, 60)
+
+
 def test_the_api_server_that_is_asked_is_told_once() -> None:
     stream = {"state": "connected", "server": "https://192.0.2.1:6443 (endpoint of default/kubernetes)"}
     lines = render({"node": "n1", "source": {"services": stream, "nodes": stream}}, 80).splitlines()
