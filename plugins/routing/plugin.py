@@ -171,8 +171,11 @@ class Routing:
         return show.status(self._speaker, self._configured)
 
     def ready(self) -> bool:
-        """Return whether the neighbours have told their routes, or have had half a minute to."""
-        return self._speaker.settled or anyio.current_time() >= self._ready_at
+        """Return whether neighbours have told their routes, or have had half a minute to.
+
+        After a restart only those count whose routes were used before: in a large cluster some node is always away.
+        """
+        return self._speaker.has_heard(self._published.tellers) or anyio.current_time() >= self._ready_at
 
     def capabilities(self) -> Mapping[str, str]:
         """Return what the process needs to be allowed, which depends on the ports."""

@@ -21,11 +21,15 @@ class Published:
 
     def __init__(self, context: Context) -> None:
         self.is_volatile = False
+        self.tellers: frozenset[str] | None = None  # whose routes an earlier run has left, None where that is not known
         self._context = context
         self._journaled: dict[str, Route] = {}
+        self._is_new = True
 
     def recover(self, view: ClusterView) -> None:
-        """Know what an earlier run has published."""
+        """Know what an earlier run has published. The first time nothing of this one is in the view."""
+        if self._is_new:
+            self.tellers, self._is_new = _tellers(view), False
         if not self.is_volatile:
             self._journaled = {route.name: route for route in view.each(Route)}
 
@@ -55,3 +59,10 @@ class Published:
     def tell(self, digest: RouteDigest) -> None:
         """Journal what stands for the routes, since they are too many to be journaled."""
         self._context.publish(RouteDigest, [digest])
+
+
+def _tellers(view: ClusterView) -> frozenset[str] | None:
+    """Return whose routes an earlier run has left, ``None`` where there was none, or more than the journal keeps."""
+    if not list(view.each(Session)) or list(view.each(RouteDigest)):
+        return None
+    return frozenset(peer for route in view.each(Route) for peer in route.peers)

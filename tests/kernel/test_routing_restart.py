@@ -18,6 +18,7 @@ ONE, TWO = "172.30.0.11", "172.30.0.12"
 RESTARTS = (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL)
 CLOSED_S = 1.0  # from the end of a process to the routes' withdrawal by others
 BFD = ("--enable-bfd", "--bfd-desired-min-tx-interval=300", "--bfd-required-min-rx-interval=300")
+READY_S = 10  # a third of what a neighbour is waited for
 BFD_S = 2.0  # three intervals of 300 ms, and what a busy machine takes
 HOLD_S = 3
 
@@ -119,9 +120,18 @@ def test_without_graceful_restart_routes_go_when_the_agent_does_and_come_back_wi
         lab.expect_mesh()
         lab.lab.kill_agent("node-2")
         lab.expect_routes({"node-1": set()}, timeout_s=CLOSED_S)
+        restart_beside_one_that_is_away(lab)
         lab.lab.agent("node-2").start()
         lab.expect_mesh()
         power_off_is_found_by_bfd(lab)
+
+
+def restart_beside_one_that_is_away(lab: Routed) -> None:
+    """An agent that comes back is ready without a neighbour that had been away before: a rollout goes on."""
+    restart(lab, "node-1")
+    lab.lab.wait_for_agent("node-1")
+    until(lambda: lab.status("node-1")["ready"], what="node-1 to be ready", timeout_s=READY_S)
+    assert lab.status("node-1")["says"]["still to be heard"] == TWO
 
 
 def power_off_is_found_by_bfd(lab: Routed) -> None:

@@ -82,6 +82,15 @@ class Speaker:
         """The neighbours that have not told all they know since the start, and of which families."""
         return self._deferral.awaited() if self._deferral is not None and not self.settled else {}
 
+    def has_heard(self, peers: Collection[str] | None) -> bool:
+        """Return whether these have told all they know since the start, of all neighbours where ``None``.
+
+        A peer that is no neighbour any more is not waited for.
+        """
+        if self.settled or self._deferral is None or peers is None:
+            return self.settled
+        return self._deferral.awaited().keys().isdisjoint(peers)
+
     @property
     def trouble(self) -> str:
         """Why it does not listen, in words."""

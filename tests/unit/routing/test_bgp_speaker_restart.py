@@ -126,6 +126,18 @@ async def test_a_neighbour_that_is_never_there_is_waited_for_until_the_deferral_
         assert one.routes == THEIRS
 
 
+async def test_who_has_been_heard_can_be_asked_of_some_neighbours() -> None:
+    async with world() as w:
+        one, two = w.node(config(1, 2, 3)), w.node(config(2, 1))
+        assert not one.speaker.has_heard({address(2)})
+        await until(lambda: one.speaker.has_heard({address(2)}), "the one that is there", wait_s=SOON_S)
+        assert one.routes == THEIRS
+        assert not one.speaker.has_heard({address(2), address(3)})
+        assert not one.speaker.has_heard(None)
+        assert one.speaker.has_heard({address(4)}), "it is no neighbour"
+        await until(lambda: two.speaker.has_heard(None), "its only neighbour")
+
+
 async def test_a_neighbour_that_is_removed_is_waited_for_no_more() -> None:
     async with world() as w:
         one, _ = w.node(config(1, 2, 3)), w.node(config(2, 1))

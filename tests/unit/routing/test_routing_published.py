@@ -142,3 +142,23 @@ def test_sessions_with_who_is_no_neighbour_any_more_go_when_all_is_known() -> No
     journal.published.confirm(journal.view, ["10.0.0.3", "10.0.0.4"])
     assert [session.name for session in journal.view.each(Session)] == ["10.0.0.3"]
     assert journal.confirmed == {"Route", "RouteDigest", "Session"}
+
+
+def test_who_told_the_routes_of_an_earlier_run_is_known_from_the_journal() -> None:
+    journal = Journal()
+    assert journal.published.tellers is None, "there was no earlier run"
+    journal.publish(Session, [Session(name="10.0.0.2"), Session(name="10.0.0.3", error="refused")])
+    assert journal.new_run().tellers == frozenset()
+    journal.publish(Route, [route("10.1.0.0/16", "10.0.0.2")])
+    assert journal.new_run().tellers == frozenset({"10.0.0.2"})
+    journal.publish(RouteDigest, [RouteDigest(name="routes", count=30_000, sha256="")])
+    assert journal.new_run().tellers is None, "its routes were too many for the journal"
+
+
+def test_what_this_run_learns_does_not_change_who_told_an_earlier_one() -> None:
+    journal = Journal()
+    journal.publish(Session, [Session(name="10.0.0.2")])
+    run = journal.new_run()
+    run.change([route("10.1.0.0/16", "10.0.0.2")], ())
+    run.recover(journal.view)
+    assert run.tellers == frozenset()
