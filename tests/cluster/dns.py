@@ -20,7 +20,7 @@ def image(folder: Path, say: Say | None = None) -> Path:
 
 
 def install(cluster: Cluster) -> None:
-    """Start cluster DNS; return when it answers. CalledProcessError with kubectl's words."""
-    cluster.load([image(cluster.folder)])
+    """Start cluster DNS, of an ``image`` the nodes have; return when it answers. CalledProcessError if it does not."""
     cluster.kubectl("apply", "--kustomize", str(MANIFESTS))
-    cluster.kubectl("rollout", "status", "deployment/coredns", "--namespace=kube-system", f"--timeout={READY_S}s")
+    timeout = f"--timeout={READY_S * cluster.slowness}s"
+    cluster.kubectl("rollout", "status", "deployment/coredns", "--namespace=kube-system", timeout)

@@ -69,7 +69,7 @@ def _run(arguments: argparse.Namespace) -> Run:
 
     work = Path(tempfile.mkdtemp(prefix="kr-e2e-"))
     try:
-        archives = [images.suite(work, say), arguments.agent or cluster_images.agent(work)]
+        archives = [images.suite(work, say), dns.image(work, say), arguments.agent or cluster_images.agent(work)]
         say("images built")
         with Cluster(nodes=2) as cluster:
             cluster.load([cluster_images.agnhost(work), *archives])

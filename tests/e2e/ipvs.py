@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from cluster import agents
+from cluster import agents, dns
 from cluster import images as cluster_images
 from cluster.guestcluster import GuestCluster
 from e2e import images, page, selection
@@ -78,9 +78,10 @@ def focus() -> str:
 
 
 def _run(work: Path, logs: Path, *, at_once: int) -> Run:
-    archives = [cluster_images.agnhost(work), images.suite(work), cluster_images.agent(work)]
+    archives = [cluster_images.agnhost(work), images.suite(work), cluster_images.agent(work), dns.image(work)]
     with GuestCluster(archives=archives, memory_mib=MEMORY_MIB) as cluster:
         agents.install(cluster, IPVS)
+        dns.install(cluster)
         return measure(cluster, WITH_IPVS, logs, focus=focus(), at_once=at_once, say=print)
 
 
