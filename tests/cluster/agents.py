@@ -1,6 +1,7 @@
 """The agent in a test cluster, installed as an operator would: images imported, ``kubectl apply -k``."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from harness.machine import until
 NATIVE = Path(__file__).parent / "native"
 NAMESPACE, NAME = "kube-system", "kube-router"
 DAEMONSET = (f"daemonset/{NAME}", "--namespace", NAMESPACE)
+HOST = "kubernetes.io/hostname"
 ROLLOUT_S = 120
 CHANGE_S = 60  # of one agent: to leave, to fail, to be restarted
 SYNC_S = 90
@@ -34,12 +36,22 @@ def undo(cluster: Cluster) -> None:
 
 
 def leave(cluster: Cluster, node: str) -> None:
-    """Take the DaemonSet's agent from one of two nodes; ``undo`` brings it back."""
+    """Take the DaemonSet's agent from one of two nodes and leave the other's alone; ``come_back`` ends it."""
     (other,) = (name for name in cluster.nodes if name != node)
-    selector = {"spec": {"template": {"spec": {"nodeSelector": {"kubernetes.io/hostname": other}}}}}
-    cluster.kubectl("patch", *DAEMONSET, f"--patch={json.dumps(selector)}")
-    wait(cluster)
+    _select(cluster, {HOST: other}, strategy="OnDelete")
     wait_gone(cluster, node)
+
+
+def come_back(cluster: Cluster) -> None:
+    """Let the DaemonSet's agent run on every node again; return when all are in sync."""
+    _select(cluster, {HOST: None}, strategy="RollingUpdate")
+    wait(cluster)
+
+
+def _select(cluster: Cluster, nodes: Mapping[str, str | None], *, strategy: str) -> None:
+    template = {"spec": {"nodeSelector": nodes}}
+    patch = {"spec": {"updateStrategy": {"type": strategy, "rollingUpdate": None}, "template": template}}
+    cluster.kubectl("patch", *DAEMONSET, f"--patch={json.dumps(patch)}")
 
 
 def wait_gone(cluster: Cluster, node: str) -> None:

@@ -38,7 +38,7 @@ def second(cluster: Cluster) -> Iterator[str]:
     cluster.plane.start_api()
     node.path(MANIFEST).unlink()
     agents.wait_gone(cluster, second)
-    agents.undo(cluster)
+    agents.come_back(cluster)
 
 
 def static_pod() -> str:

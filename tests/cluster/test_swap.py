@@ -85,7 +85,7 @@ def test_a_node_goes_to_kube_router_and_comes_back_under_traffic(cluster: Cluste
 
     with probing(cluster, probes(pods)):
         node.stop_daemon("kube-router")
-        agents.undo(cluster)
+        agents.come_back(cluster)
         until(lambda: its_rules(node) == "", what="nothing of it to be left", timeout_s=60)
     sets = node.run("ipset", "list", "-name").stdout.split()
     assert [name for name in sets if "KUBE-" in name or "pod-subnets" in name or "node-ips" in name] == []
