@@ -4,7 +4,7 @@ export PYTHONSAFEPATH := 1
 PY := .venv/bin/python
 FAST := tests/unit tests/property tests/golden tests/docs
 
-.PHONY: demo check test bench image cluster ipvs e2e e2e-ipvs format others clean
+.PHONY: demo check static test bench image cluster ipvs e2e e2e-ipvs format others clean
 
 .venv/ready: setup.cfg .ci/setup
 	.ci/setup
@@ -17,21 +17,22 @@ format: .venv/ready
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
 
-check: .venv/ready
+check: static
+	$(PY) -m pytest -q -n auto $(FAST)
+
+static: .venv/ready
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	$(PY) -m mypy -p kube_router
 	$(PY) -m mypy tests examples benchmarks
 	.venv/bin/lint-imports
-	$(PY) -m pytest -q -n auto $(FAST)
 
-# Everything: the checks, the fast tests on every Python that is here, then the whole suite with namespaces, the VM, a
-# real control plane and real clusters. What of Kubernetes has to be built is built beside the checks; if it cannot be,
-# the tests that need it say so. The cluster in the VM takes as long as a quarter of all others: `make ipvs`. The last
-# line is pytest's.
+# Everything: the static checks, the fast tests on every other Python that is here, then the whole suite with namespaces,
+# the VM, a real control plane and real clusters. What of Kubernetes has to be built is built beside the checks; if it
+# cannot be, the tests that need it say so. Not the cluster in the VM: `make ipvs`. The last line is pytest's.
 test: .venv/ready
 	.ci/go
-	(cd tests && PYTHONPATH=. nice -n 15 ../$(PY) -m harness.gomodules >/dev/null) & $(MAKE) check others && wait
+	(cd tests && PYTHONPATH=. nice -n 15 ../$(PY) -m harness.gomodules >/dev/null) & $(MAKE) static others && wait
 	$(PY) -m pytest tests --ignore=tests/cluster/test_vm_ipvs.py
 
 # A real cluster whose Services our proxy serves: its nodes are in the VM, where this kernel has no IPVS.
