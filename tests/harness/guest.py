@@ -1,13 +1,12 @@
 """Tests marked ``guest`` run in the VM: all that were selected, in one boot, reported here one by one.
 
 They need a kernel that this machine may not have (ip_vs, dummy, ipip, sctp). Where it has, and inside the VM, they run
-like any other test. Elsewhere the lab's VM is booted with one pytest in it that is given exactly the
+like any other test. Elsewhere the first of them boots the lab's VM with one pytest in it that is given exactly the
 selected tests; every report it makes (set-up, call, tear-down, with its traceback and captured output) comes back as a
 line of JSON in a shared folder, and is replayed as the report of the same test here. So ``-k``, node ids, ``-x`` and
 skips mean what they always mean.
 
-Guest tests are moved behind all others, as one block. Of ours nothing runs on this machine beside the VM but tests that
-keep no time (plugin.BESIDE), which are the last before them: the VM boots when the first of those begins.
+Guest tests are moved behind all others, as one block: nothing of ours runs on this machine beside the VM.
 """
 
 import ctypes

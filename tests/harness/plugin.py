@@ -1,18 +1,16 @@
 """The project's pytest plugin: what the markers ``guest``, ``root``, ``controlplane`` and ``cluster`` mean.
 
 A test that cannot run here is skipped with the reason, or fails with it in CI. Everything about the VM is in
-harness/guest.py, everything about the API server in harness/planes.py.
+harness/guest.py, everything about
+the API server in harness/planes.py.
 """
 
 import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import pytest
 from harness import guest, machine, planes
 
-TESTS = Path(__file__).parents[1]
-BESIDE = (TESTS / "property", TESTS / "unit")  # tests that keep no time: they run while the guest does
 GUEST_KEY = pytest.StashKey[guest.Guest]()
 WHY_NOT: Mapping[str, Callable[[], str]] = {
     "root": machine.why_no_namespaces,
@@ -49,14 +47,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
-    """Replay what the guest reports of its tests. They run there while here those run that keep no time."""
-    if machine.runs_guest_tests_itself() or machine.why_no_vm():
+    """Replay what the guest reports of its tests; the first of them boots it."""
+    if not _is_guest_test(item) or machine.runs_guest_tests_itself() or machine.why_no_vm():
         return None
-    if not _is_guest_test(item):
-        if any(map(item.path.is_relative_to, BESIDE)) and _is_guest_test(item.session.items[-1]):
-            _guest(item.session)
-        return None
-    running = _guest(item.session)
+    running = item.session.stash.get(GUEST_KEY, None)
+    if running is None:
+        running = item.session.stash[GUEST_KEY] = _boot(item.session)
     hook, config = item.ihook, item.config
     hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
     reports = [guest.replayed(config, data) for data in running.reports(item.nodeid)]
@@ -80,14 +76,6 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def anyio_backend() -> str:
     """Async tests run on asyncio, as the agent does."""
     return "asyncio"
-
-
-def _guest(session: pytest.Session) -> guest.Guest:
-    """Return the guest that runs the session's tests for it, booted at the first call."""
-    running = session.stash.get(GUEST_KEY, None)
-    if running is None:
-        running = session.stash[GUEST_KEY] = _boot(session)
-    return running
 
 
 def _boot(session: pytest.Session) -> guest.Guest:
