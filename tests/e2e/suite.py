@@ -72,7 +72,7 @@ def _argv(cluster: Cluster, folder: Path, *, focus: str, skip: str, at_once: int
         f"--report-dir={folder}",
         "--provider=skeleton",
         "--allowed-not-ready-nodes=-1",
-        f"--num-nodes={len(cluster.nodes)}",
+        f"--num-nodes={len(cluster.seats)}",
         "--prepull-images=false",
     ]
 
