@@ -21,7 +21,7 @@ from kube_router.core.bridge import prepare_bridge
 from kube_router.core.netlink import NETLINK_ROUTE, Netlink
 from kube_router.core.sysctl import ROOT, trouble, write_sysctl
 from kube_router.events.errors import KernelError
-from kube_router.plugins.routing import inherited, rtlink
+from kube_router.plugins.routing import inherited, rtlink, rtnetlink
 from kube_router.plugins.routing.bgp.model import Family
 from kube_router.plugins.routing.model import BRIDGE, TUNNEL_NAME, VXLAN, VXLAN6
 from kube_router.plugins.routing.rtlink import Link
@@ -96,7 +96,7 @@ def _make_bridge(link: Netlink, mtu: int) -> tuple[Counter[str], list[str]]:
 def _taught_by_routers(link: Netlink) -> list[str]:
     """Return the interfaces, but for kube-bridge, that have a default route which a router advertised."""
     try:
-        through = inherited.advertised(link.dump(inherited.get_routes(nlmsg.AF_INET6)))
+        through = inherited.advertised(link.dump(rtnetlink.get_routes(nlmsg.AF_INET6, rtnetlink.EVERY_PROTOCOL)))
     except KernelError as error:  # a kernel without IPv6
         logger.debug("routes_not_read error=%r", str(error))
         return []

@@ -30,7 +30,6 @@ from kube_router.plugins.routing.rtnetlink import (
     RTA_TABLE,
     RTM_DELROUTE,
     RTM_DELRULE,
-    RTM_GETROUTE,
     RTMSG,
     RTN_UNICAST,
     RULE,
@@ -53,11 +52,6 @@ def is_tunnel(link: Link) -> bool:
 def is_its_tunnel(link: Link) -> bool:
     """Whether it is one of its tunnels that nobody has adopted."""
     return is_tunnel(link) and link.device is not None and not link.device.marked
-
-
-def get_routes(family: int) -> bytes:
-    """Return the request for all routes, of whatever table and protocol."""
-    return nlmsg.message(RTM_GETROUTE, 0, RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0))
 
 
 def its_routes(bodies: Iterable[memoryview], cidrs: Collection[str], tunnels: Collection[int]) -> list[bytes]:

@@ -34,7 +34,7 @@ COMMENTS = {
     "allow outbound traffic from pods": ("-i", BRIDGE),
     "allow outbound node port traffic on node interface with which node ip is associated": ("-o", ""),
 }
-FAMILIES = (nlmsg.AF_INET, nlmsg.AF_INET6)
+FAMILIES = {Family.IPV4: nlmsg.AF_INET, Family.IPV6: nlmsg.AF_INET6}
 
 
 def forwarding() -> frozenset[Family]:
@@ -42,7 +42,7 @@ def forwarding() -> frozenset[Family]:
     with Netlink(NETLINK_ROUTE) as link:
         return frozenset(
             family
-            for family, number in {Family.IPV4: nlmsg.AF_INET, Family.IPV6: nlmsg.AF_INET6}.items()
+            for family, number in FAMILIES.items()
             if inherited.has_its_routes(link.dump_known(rtnetlink.get_routes(number, inherited.ITS_PROTOCOL)))
         )
 
@@ -99,8 +99,9 @@ def _remove_routes(cidrs: Collection[str]) -> tuple[Counter[str], list[str]]:
         links = [rtlink.parse_link(body) for body in link.dump(rtlink.get_links())]
         tunnels = {each.ifindex for each in links if inherited.is_tunnel(each)}
         wanted: list[tuple[str, bytes]] = []
-        for family in FAMILIES:
-            routes = inherited.its_routes(link.dump(inherited.get_routes(family)), cidrs, tunnels)
+        for family in FAMILIES.values():
+            every = rtnetlink.get_routes(family, rtnetlink.EVERY_PROTOCOL)
+            routes = inherited.its_routes(link.dump(every), cidrs, tunnels)
             rules = inherited.its_rules(link.dump(rtnetlink.get_rules(family)))
             wanted += [("leftover route removed", each) for each in routes]
             wanted += [("leftover ip rule removed", each) for each in rules]
