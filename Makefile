@@ -60,7 +60,7 @@ e2e: .venv/ready
 	.ci/go
 	cd tests && PYTHONPATH=. ../$(PY) -m e2e
 
-# Specs of Services and of SCTP against our proxy, in the VM: three quarters of an hour.
+# Specs of Services and of SCTP against our proxy, in the VM: half an hour.
 e2e-ipvs: .venv/ready
 	.ci/go
 	cd tests && PYTHONPATH=. ../$(PY) -m e2e.ipvs

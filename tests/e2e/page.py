@@ -12,7 +12,7 @@ PATH = Path(__file__).parents[2] / "docs" / "conformance.md"
 HEAD = """\
 # Conformance: Kubernetes' own end-to-end suite
 
-<!-- Made by `make e2e` (tests/e2e); do not edit. -->
+<!-- Made by `make e2e` and `make e2e-ipvs` (tests/e2e); do not edit. -->
 
 `make e2e` runs every spec of the suite that is of the network, `[sig-network]`, against a real cluster on this machine
 and writes this page. What is not run has a reason below. Nothing is pulled: the suite and Kubernetes are built from
